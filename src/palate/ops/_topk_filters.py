@@ -1,0 +1,141 @@
+"""Which (query, item) pairs a search may return: sparse exclusions and shared allow-lists."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate.exceptions import InvalidInputError, InvalidParameterError
+
+
+class ItemLists(NamedTuple):
+    """One list of item codes a query, in compressed rows.
+
+    Attributes
+    ----------
+    indptr : int64 Tensor or array of shape (n_queries + 1,)
+        The codes of query `i` are ``indices[indptr[i]:indptr[i + 1]]``.
+    indices : int64 Tensor or array of shape (n_pairs,)
+    """
+
+    indptr: Any
+    indices: Any
+
+
+def as_codes(name: str, values: Any) -> Tensor:
+    """Return `values` as a 1-D int64 CPU tensor, or say what is wrong."""
+    codes = torch.as_tensor(values)
+    if codes.numel() == 0:
+        codes = codes.to(torch.int64)
+    if (
+        codes.is_floating_point()
+        or codes.is_complex()
+        or codes.dtype == torch.bool
+        or codes.ndim != 1
+    ):
+        raise InvalidParameterError(
+            f"{name} must be one-dimensional integers; got {codes.dtype} of shape "
+            f"{tuple(codes.shape)}."
+        )
+    return codes.detach().to("cpu", torch.int64)
+
+
+def check_range(name: str, codes: Tensor, size: int) -> None:
+    """Raise unless every code lies in [0, size)."""
+    if codes.numel() and (int(codes.min()) < 0 or int(codes.max()) >= size):
+        bad = codes[(codes < 0) | (codes >= size)][0]
+        raise InvalidInputError(f"{name} must be in [0, {size}); got {int(bad)}.")
+
+
+def exclusion_lists(exclude: Any, n_queries: int, n_items: int) -> ItemLists | None:
+    """Bring any accepted form of `exclude` to sorted, distinct codes a query.
+
+    Parameters
+    ----------
+    exclude : None, (rows, cols), ItemLists, scipy sparse matrix or torch sparse CSR tensor
+    n_queries, n_items : int
+
+    Returns
+    -------
+    ItemLists of int64 CPU tensors, or None where nothing is excluded
+
+    Examples
+    --------
+    >>> exclusion_lists(([1, 0, 1], [4, 2, 3]), 2, 5).indices
+    tensor([2, 3, 4])
+    """
+    if exclude is None:
+        return None
+    rows, cols = _pairs(exclude, n_queries, n_items)
+    check_range("exclude's rows", rows, n_queries)
+    check_range("exclude's items", cols, n_items)
+    if not rows.numel():
+        return None
+    keys = torch.unique(rows * max(n_items, 1) + cols)  # sorted by row, then by item
+    rows, cols = keys // max(n_items, 1), keys % max(n_items, 1)
+    indptr = torch.zeros(n_queries + 1, dtype=torch.int64)
+    indptr[1:] = torch.bincount(rows, minlength=n_queries).cumsum(0)
+    return ItemLists(indptr, cols)
+
+
+def _pairs(exclude: Any, n_queries: int, n_items: int) -> tuple[Tensor, Tensor]:
+    """Return rows and columns of the pairs, whatever form they came in."""
+    if isinstance(exclude, Tensor) and exclude.layout == torch.sparse_csr:
+        _check_shape(tuple(exclude.shape), n_queries, n_items)
+        exclude = ItemLists(exclude.crow_indices(), exclude.col_indices())
+    if hasattr(exclude, "tocsr") and not isinstance(exclude, Tensor):
+        _check_shape(exclude.shape, n_queries, n_items)
+        matrix = exclude.tocsr()
+        exclude = ItemLists(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64))
+    if isinstance(exclude, ItemLists):
+        return _rows_of_lists(exclude, n_queries)
+    if not isinstance(exclude, (tuple, list)) or len(exclude) != 2:
+        raise InvalidParameterError(
+            "exclude must be None, a pair (rows, items), ItemLists or a CSR matrix; got "
+            f"{type(exclude).__name__}."
+        )
+    rows, cols = as_codes("exclude's rows", exclude[0]), as_codes("exclude's items", exclude[1])
+    if len(rows) != len(cols):
+        raise InvalidInputError(
+            f"exclude must pair one row with one item; got {len(rows)} rows and {len(cols)} items."
+        )
+    return rows, cols
+
+
+def _check_shape(shape: tuple[int, ...], n_queries: int, n_items: int) -> None:
+    if tuple(shape) != (n_queries, n_items):
+        raise InvalidInputError(
+            f"exclude must have the shape (n_queries, n_items) = ({n_queries}, {n_items}); got "
+            f"{tuple(shape)}."
+        )
+
+
+def _rows_of_lists(lists: ItemLists, n_queries: int) -> tuple[Tensor, Tensor]:
+    indptr = as_codes("exclude's indptr", lists.indptr)
+    cols = as_codes("exclude's indices", lists.indices)
+    counts = indptr.diff()
+    good = len(indptr) == n_queries + 1 and int(indptr[0]) == 0 and int(indptr[-1]) == len(cols)
+    if not good or bool((counts < 0).any()):
+        raise InvalidInputError(
+            f"exclude's indptr must rise from 0 to {len(cols)} in {n_queries + 1} steps; got "
+            f"{len(indptr)} numbers."
+        )
+    return torch.repeat_interleave(torch.arange(n_queries), counts), cols
+
+
+def allowed_codes(include: Any, n_items: int) -> Tensor | None:
+    """Return the sorted, distinct codes of `include`, or None where every item is allowed.
+
+    Examples
+    --------
+    >>> allowed_codes([3, 1, 3], 5)
+    tensor([1, 3])
+    """
+    if include is None:
+        return None
+    codes = as_codes("include", include)
+    check_range("include", codes, n_items)
+    return torch.unique(codes)
