@@ -1,0 +1,53 @@
+"""Choices of one run that are not hyperparameters: where, how loudly, who listens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from palate._device import choose_device
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, apart from what to learn.
+
+    Parameters
+    ----------
+    device : str, default="auto"
+        ``"auto"`` takes CUDA, else MPS, else the CPU.
+    progress : bool or None, default=None
+        Progress bars: on, off, or (None) on where the error stream is a terminal.
+    cache : bool or path, default=True
+        Content vectors on disk: in the default folder (``$PALATE_CACHE``, else
+        ``~/.cache/palate``), not at all (False), or in the folder given.
+    inference_batch_size : int, default=1024
+        Users encoded and ranked at once when serving: bounds the memory, not the result.
+    on_epoch_end : callable, default=None
+        Called with each new record of ``history_`` (a mapping), after every training epoch.
+
+    Examples
+    --------
+    >>> RunOptions(device="cpu").torch_device
+    device(type='cpu')
+    """
+
+    device: str = "auto"
+    progress: bool | None = None
+    cache: bool | str | os.PathLike[str] = True
+    inference_batch_size: int = 1024
+    on_epoch_end: Callable[[Mapping[str, Any]], None] | None = None
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device, chosen now."""
+        return choose_device(self.device)
+
+    @property
+    def hide_progress(self) -> bool | None:
+        """What tqdm calls ``disable``."""
+        return None if self.progress is None else not self.progress

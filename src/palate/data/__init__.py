@@ -1,0 +1,1 @@
+"""Tables in and out, ids to codes, events to coded histories, histories to batches."""

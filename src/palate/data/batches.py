@@ -1,0 +1,167 @@
+"""Histories to training windows and to length-bucketed, right-padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate.data.histories import Histories
+
+# Windows are sorted by length inside groups of this many batches: little padding, yet random.
+_BUCKET_BATCHES = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded windows.
+
+    Attributes
+    ----------
+    codes : int64 Tensor of shape (n_rows, n_steps)
+        Item codes, 0 at padding.
+    mask : bool Tensor of shape (n_rows, n_steps)
+        True at real events.
+    targets : int64 Tensor of shape (n_rows, n_steps)
+        The next item of each step.
+    weights : float32 Tensor of shape (n_rows, n_steps)
+        Weight of each target, 0 at padding.
+    """
+
+    codes: Tensor
+    mask: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Spans of a flat item array, each of ``length`` inputs followed by one last target."""
+
+    items: np.ndarray
+    weights: np.ndarray | None
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+def cut_windows(
+    histories: Histories, users: np.ndarray, max_length: int, generator: torch.Generator
+) -> Windows:
+    """Cut histories into windows so that each event but a user's first is a target once.
+
+    A history longer than `max_length` is cut at places that shift at random from call to call, so
+    over the epochs every event is seen with contexts of every length.
+
+    Parameters
+    ----------
+    histories : Histories
+        Compact ones.
+    users : int64 ndarray
+        The rows to take; those with fewer than two events give no window.
+    max_length : int
+        Most inputs of a window.
+    generator : torch.Generator
+        Draws the shifts.
+
+    Returns
+    -------
+    Windows
+    """
+    begin, end = histories.indptr[users], histories.indptr[users + 1]
+    keep = end - begin >= 2
+    begin, n_targets = begin[keep], (end - begin)[keep] - 1
+    shift = torch.randint(0, max_length, (len(begin),), generator=generator).numpy()
+    # The first piece may be short: it ends `shift` targets before a multiple of max_length.
+    first = np.where(n_targets <= max_length, n_targets, np.minimum(max_length - shift, n_targets))
+    n_pieces = 1 + -(-(n_targets - first) // max_length)
+    piece = np.arange(n_pieces.sum()) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
+    first, n_targets, begin = (np.repeat(a, n_pieces) for a in (first, n_targets, begin))
+    offset = np.where(piece == 0, 0, first + (piece - 1) * max_length)
+    length = np.where(piece == 0, first, np.minimum(max_length, n_targets - offset))
+    return Windows(histories.items, histories.weights, begin + offset, length)
+
+
+def iterate_batches(
+    windows: Windows, batch_size: int, generator: torch.Generator
+) -> Iterator[Batch]:
+    """Yield every window once, in random batches of similar length.
+
+    Parameters
+    ----------
+    windows : Windows
+    batch_size : int
+        Windows a batch.
+    generator : torch.Generator
+        Draws the order.
+
+    Yields
+    ------
+    Batch
+    """
+    order = torch.randperm(len(windows), generator=generator).numpy()
+    group = batch_size * _BUCKET_BATCHES
+    chunks = []
+    for start in range(0, len(order), group):
+        part = order[start : start + group]
+        part = part[np.argsort(windows.lengths[part], kind="stable")]
+        chunks += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    for index in torch.randperm(len(chunks), generator=generator).tolist():
+        yield make_batch(windows, chunks[index])
+
+
+def make_batch(windows: Windows, rows: np.ndarray) -> Batch:
+    """Pad the chosen windows to the longest of them."""
+    lengths = windows.lengths[rows]
+    steps = np.arange(lengths.max())
+    mask = steps < lengths[:, None]
+    at = np.where(mask, windows.starts[rows][:, None] + steps, 0)
+    following = at + mask
+    weights = mask.astype(np.float32)
+    if windows.weights is not None:
+        weights *= windows.weights[following]
+    return Batch(
+        torch.from_numpy(np.where(mask, windows.items[at], 0)),
+        torch.from_numpy(mask),
+        torch.from_numpy(np.where(mask, windows.items[following], 0)),
+        torch.from_numpy(weights),
+    )
+
+
+def pad_recent(indptr: np.ndarray, items: np.ndarray, max_length: int) -> tuple[Tensor, Tensor]:
+    """Pad the most recent events of each history on the right.
+
+    Parameters
+    ----------
+    indptr : int64 ndarray of shape (n_rows + 1,)
+    items : int64 ndarray of shape (n_events,)
+        Histories one after another.
+    max_length : int
+        Most events taken.
+
+    Returns
+    -------
+    codes : int64 Tensor of shape (n_rows, n_steps)
+    mask : bool Tensor of shape (n_rows, n_steps)
+
+    Examples
+    --------
+    >>> codes, mask = pad_recent(np.array([0, 3, 4]), np.array([5, 6, 7, 8]), 2)
+    >>> codes.tolist(), mask.tolist()
+    ([[6, 7], [8, 0]], [[True, True], [True, False]])
+    """
+    lengths = np.minimum(np.diff(indptr), max_length)
+    steps = np.arange(max(1, lengths.max(initial=0)))
+    mask = steps < lengths[:, None]
+    at = np.where(mask, (indptr[1:] - lengths)[:, None] + steps, 0)
+    padded = np.where(mask, items[at], 0) if len(items) else np.zeros(mask.shape, np.int64)
+    return torch.from_numpy(padded), torch.from_numpy(mask)

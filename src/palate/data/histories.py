@@ -1,0 +1,214 @@
+"""Events as coded, time-ordered histories in CSR form, with a cheap way to append to a few."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from palate.exceptions import InvalidInputError
+
+# Rows changed since the last rebuild are kept beside the arrays up to this share of all rows.
+_CHANGED_SHARE = 0.05
+_CHANGED_LEAST = 256
+
+
+@dataclass(frozen=True)
+class CodedEvents:
+    """Events after coding, in the order given.
+
+    Attributes
+    ----------
+    users, items : int64 ndarrays of shape (n_events,)
+    times : int64 or float64 ndarray of shape (n_events,), or None
+        Datetimes as nanoseconds.
+    weights : float32 ndarray of shape (n_events,), or None
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    times: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def sortable_times(times: np.ndarray | None) -> np.ndarray | None:
+    """Return timestamps as int64 (datetimes in nanoseconds) or float64."""
+    if times is None:
+        return None
+    if times.dtype.kind in "Mm":
+        return times.astype(f"{times.dtype.kind}8[ns]").astype(np.int64)
+    return times.astype(np.float64 if times.dtype.kind == "f" else np.int64)
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The history of every user: immutable, so that readers may keep it while it grows.
+
+    Attributes
+    ----------
+    indptr : int64 ndarray of shape (n_rows + 1,)
+        The history of user u is ``items[indptr[u]:indptr[u + 1]]``.
+    items : int64 ndarray of shape (n_events,)
+    times : int64 or float64 ndarray of shape (n_events,), or None
+    weights : float32 ndarray of shape (n_events,), or None
+    changed : mapping of int to CodedEvents
+        Rows that differ from the arrays, and rows beyond them.
+    n_users : int
+        Users in all.
+
+    Examples
+    --------
+    >>> events = CodedEvents(np.array([0, 1, 0]), np.array([7, 8, 9]), np.array([5, 5, 4]))
+    >>> histories = Histories.from_events(events, n_users=2)
+    >>> histories.of(0)
+    array([9, 7])
+    """
+
+    indptr: np.ndarray
+    items: np.ndarray
+    times: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    changed: Mapping[int, CodedEvents] = field(default_factory=dict)
+    n_users: int = 0
+
+    @classmethod
+    def from_events(cls, events: CodedEvents, n_users: int) -> Histories:
+        """Group events by user and order them by time; equal times keep the order given."""
+        keys = (events.users,) if events.times is None else (events.times, events.users)
+        order = np.lexsort(keys)
+        counts = np.bincount(events.users, minlength=n_users)
+        return cls(
+            indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            items=events.items[order].astype(np.int64),
+            times=None if events.times is None else events.times[order],
+            weights=None if events.weights is None else events.weights[order],
+            n_users=n_users,
+        )
+
+    @property
+    def n_events(self) -> int:
+        """Number of events."""
+        return int(self.lengths(np.arange(self.n_users)).sum())
+
+    def row(self, user: int) -> CodedEvents:
+        """Return the events of one user in time order."""
+        if user in self.changed:
+            return self.changed[user]
+        if user >= len(self.indptr) - 1:
+            empty = np.empty(0, np.int64)
+            return CodedEvents(empty, empty, *(_take(a, slice(0, 0)) for a in self._optional()))
+        span = slice(self.indptr[user], self.indptr[user + 1])
+        items = self.items[span]
+        return CodedEvents(
+            np.full(len(items), user), items, *(_take(a, span) for a in self._optional())
+        )
+
+    def of(self, user: int) -> np.ndarray:
+        """Return the item codes of one user in time order."""
+        return self.row(user).items
+
+    def lengths(self, users: np.ndarray) -> np.ndarray:
+        """Return the number of events of each user."""
+        n_rows = len(self.indptr) - 1
+        safe = np.minimum(users, max(n_rows - 1, 0))
+        lengths = np.diff(self.indptr)[safe] if n_rows else np.zeros(len(users), np.int64)
+        lengths = np.where(users < n_rows, lengths, 0)
+        if self.changed:
+            for place in np.flatnonzero(np.isin(users, list(self.changed))):
+                lengths[place] = len(self.changed[int(users[place])])
+        return lengths
+
+    def gather(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the histories of `users` as ``indptr, items``."""
+        lengths = self.lengths(users)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        items = np.empty(indptr[-1], np.int64)
+        moved = np.isin(users, list(self.changed)) if self.changed else np.zeros(len(users), bool)
+        plain = np.flatnonzero(~moved & (lengths > 0))
+        source = _ranges(self.indptr[users[plain]], lengths[plain])
+        items[_ranges(indptr[plain], lengths[plain])] = self.items[source]
+        for place in np.flatnonzero(moved):
+            items[indptr[place] : indptr[place + 1]] = self.changed[int(users[place])].items
+        return indptr, items
+
+    def append(self, events: CodedEvents, n_users: int) -> Histories:
+        """Return histories that also hold `events`, merged by time after equal times."""
+        self._check_same_columns(events)
+        touched = np.unique(events.users)
+        limit = max(_CHANGED_LEAST, int(_CHANGED_SHARE * n_users))
+        if len(self.changed) + len(touched) > limit:
+            return Histories.from_events(_concatenate(self.events(), events), n_users)
+        new = Histories.from_events(events, n_users)
+        changed = dict(self.changed)
+        for user in touched.tolist():
+            merged = _concatenate(self.row(user), new.row(user))
+            order = _time_order(merged)
+            changed[user] = CodedEvents(
+                merged.users[order],
+                merged.items[order],
+                _take(merged.times, order),
+                _take(merged.weights, order),
+            )
+        return Histories(self.indptr, self.items, self.times, self.weights, changed, n_users)
+
+    def events(self) -> CodedEvents:
+        """Return all events, grouped by user, in time order."""
+        if self.changed:
+            rows = [self.row(user) for user in range(self.n_users)]
+            return _concatenate(*rows)
+        users = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+        return CodedEvents(users, self.items, self.times, self.weights)
+
+    def compact(self) -> Histories:
+        """Return the same histories with nothing kept beside the arrays."""
+        if not self.changed and len(self.indptr) == self.n_users + 1:
+            return self
+        return Histories.from_events(self.events(), self.n_users)
+
+    def _optional(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        return self.times, self.weights
+
+    def _check_same_columns(self, events: CodedEvents) -> None:
+        if not len(self.items) and not self.changed:
+            return
+        if (self.times is None) != (events.times is None):
+            has, lacks = ("had", "must have") if self.times is not None else ("had no", "must not have")
+            raise InvalidInputError(
+                f"X {lacks} a column 'timestamp', as the events learned before {has} one."
+            )
+
+
+def _take(array: np.ndarray | None, where: slice | np.ndarray) -> np.ndarray | None:
+    return None if array is None else array[where]
+
+
+def _time_order(events: CodedEvents) -> np.ndarray:
+    if events.times is None:
+        return np.arange(len(events))
+    return np.argsort(events.times, kind="stable")
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Concatenate ``arange(start, start + length)`` of every pair."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def _concatenate(*parts: CodedEvents) -> CodedEvents:
+    parts = tuple(part for part in parts if len(part)) or parts[:1]
+    times = [part.times for part in parts if part.times is not None]
+    weighted = any(part.weights is not None for part in parts)
+    weights = [
+        np.ones(len(part), np.float32) if part.weights is None else part.weights for part in parts
+    ]
+    return CodedEvents(
+        np.concatenate([part.users for part in parts]),
+        np.concatenate([part.items for part in parts]),
+        np.concatenate(times) if times else None,
+        np.concatenate(weights) if weighted else None,
+    )

@@ -1,0 +1,159 @@
+"""The item table: content rows in the order of the item codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from palate.data.frames import check_ids, column, open_frame
+from palate.exceptions import InvalidInputError, MissingContentError
+
+
+class Items:
+    """An item table that scikit-learn's cross-validation leaves whole.
+
+    Cross-validation slices every fit argument that is as long as X. A table of as many items as X
+    has events would be cut without a word; this wrapper has no length, so it is passed on whole.
+
+    Parameters
+    ----------
+    table : pandas, polars or pyarrow table
+        One row an item, with a column ``item_id`` and content columns.
+
+    Examples
+    --------
+    >>> items = Items(pd.DataFrame({"item_id": [1], "title": ["lamp"]}))
+    >>> hasattr(items, "__len__")
+    False
+    """
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Content of the items of a vocabulary.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame of n_items rows
+        Content columns, row i for code i; no columns where there is no content.
+    """
+
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @classmethod
+    def without_content(cls, n_items: int) -> ItemTable:
+        """Return a table of so many items and no columns."""
+        return cls(pd.DataFrame(index=pd.RangeIndex(n_items)))
+
+    def text_columns(self) -> list[str]:
+        """Name the columns that make an item's text: ``text`` alone, else every text column."""
+        if "text" in self.frame.columns:
+            return ["text"]
+        return [name for name in self.frame.columns if _holds_text(self.frame[name])]
+
+    def texts(self, columns: Sequence[str] | None = None) -> list[str]:
+        """Return one text an item: its text columns joined by a full stop and a space.
+
+        Parameters
+        ----------
+        columns : sequence of str, default=None
+            The columns to join; by default those that :meth:`text_columns` names.
+
+        Raises
+        ------
+        InvalidInputError
+            If a named column is absent.
+        MissingContentError
+            If the table has no text column at all.
+        """
+        names = self.text_columns() if columns is None else list(columns)
+        for name in names:
+            if name not in self.frame.columns:
+                raise InvalidInputError(
+                    f"items must have a column {name!r}; its columns are "
+                    f"{', '.join(map(repr, self.frame.columns)) or 'none'}."
+                )
+        if not names:
+            raise MissingContentError(
+                "items must have a text column (such as 'text' or 'title') for a text encoder; "
+                f"its columns are {', '.join(map(repr, self.frame.columns)) or 'none'}."
+            )
+        parts = [[_as_text(value) for value in self.frame[name]] for name in names]
+        return [". ".join(part for part in row if part) for row in zip(*parts, strict=True)]
+
+    def concatenate(self, other: ItemTable) -> ItemTable:
+        """Return a table with the rows of `other` behind these."""
+        missing = [name for name in self.frame.columns if name not in other.frame.columns]
+        if missing and len(other):
+            raise InvalidInputError(
+                f"items must have a column {missing[0]!r}, as the items learned before had; "
+                f"its columns are {', '.join(map(repr, other.frame.columns)) or 'none'}."
+            )
+        names = list(self.frame.columns)
+        return ItemTable(pd.concat([self.frame, other.frame[names]], ignore_index=True))
+
+
+def read_items(items: Any, name: str = "items") -> tuple[np.ndarray, ItemTable]:
+    """Read an item table.
+
+    Parameters
+    ----------
+    items : pandas, polars or pyarrow table, or Items
+    name : str, default="items"
+        What errors call it.
+
+    Returns
+    -------
+    ids : ndarray of shape (n_items,)
+    table : ItemTable
+
+    Raises
+    ------
+    InvalidInputError
+        If the column ``item_id`` is absent, has missing values or names an item twice.
+    """
+    table = items.table if isinstance(items, Items) else items
+    frame = open_frame(table, name)
+    ids = check_ids(column(frame, "item_id", name), "item_id", name)
+    twice = pd.Series(ids).duplicated().to_numpy()
+    if twice.any():
+        row = int(np.flatnonzero(twice)[0])
+        raise InvalidInputError(
+            f"column 'item_id' of {name} must name each item once; row {row} repeats {ids[row]!r}."
+        )
+    names = [c for c in frame.columns if c != "item_id"]
+    content = pd.DataFrame({c: frame.get_column(c).to_pandas().array for c in names})
+    return ids, ItemTable(content if names else ItemTable.without_content(len(ids)).frame)
+
+
+def _holds_text(values: pd.Series) -> bool:
+    if values.dtype.kind in "iufbMmc":
+        return False
+    first = next((value for value in values if not _is_null(value)), None)
+    return isinstance(first, str) or (
+        isinstance(first, (list, tuple, np.ndarray)) and all(isinstance(v, str) for v in first)
+    )
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def _as_text(value: Any) -> str:
+    if _is_null(value):
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, Iterable):
+        return ", ".join(str(part) for part in value)
+    return str(value)

@@ -1,0 +1,121 @@
+"""Ids to codes and back: append-only, and never changed in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from palate.exceptions import InvalidInputError
+
+# A tail above this share of the base is merged into it: looking up stays one hash, adding one id
+# stays cheap.
+_TAIL_SHARE = 0.125
+
+
+def as_id_array(ids: Any) -> np.ndarray:
+    """Return ids as a 1-D array without changing their types (mixed types become objects).
+
+    Examples
+    --------
+    >>> as_id_array([1, "a"])
+    array([1, 'a'], dtype=object)
+    >>> as_id_array([1, 2])
+    array([1, 2])
+    """
+    if isinstance(ids, np.ndarray) and ids.dtype.kind not in "US":
+        return ids
+    if isinstance(ids, (pd.Series, pd.Index)):
+        return as_id_array(ids.to_numpy())
+    values = list(ids)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    kinds = {type(value) for value in values}
+    if len(kinds) == 1 and issubclass(kinds.pop(), (int, float, np.number, np.datetime64)):
+        return np.asarray(values)
+    return array
+
+
+class Vocabulary:
+    """The codes 0, 1, 2, … of ids, in order of first appearance.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n_ids,), default=None
+        Distinct ids of any hashable scalar type.
+
+    Examples
+    --------
+    >>> vocabulary = Vocabulary(np.array(["b", "a"], dtype=object))
+    >>> vocabulary.codes(["a", "z"])
+    array([ 1, -1])
+    >>> vocabulary.extend(np.array(["z", "b"], dtype=object)).ids([2])
+    array(['z'], dtype=object)
+    """
+
+    def __init__(self, ids: np.ndarray | None = None) -> None:
+        array = np.empty(0, dtype=object) if ids is None else as_id_array(ids)
+        self._base = _index(array)
+        self._tail: dict[Any, int] = {}
+        self._array = array
+
+    def __len__(self) -> int:
+        return len(self._base) + len(self._tail)
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(self.codes([value])[0] >= 0)
+
+    @property
+    def array(self) -> np.ndarray:
+        """All ids in code order: shape (n_ids,), in their own dtype."""
+        if len(self._array) != len(self):
+            self._array = _join(np.asarray(self._base), as_id_array(self._tail))
+        return self._array
+
+    def codes(self, ids: Any) -> np.ndarray:
+        """Return the int64 code of each id, -1 for an unknown one."""
+        array = as_id_array(ids)
+        if not len(array):
+            return np.empty(0, dtype=np.int64)
+        try:
+            found = self._base.get_indexer(_index(array)).astype(np.int64)
+        except TypeError as error:
+            raise InvalidInputError(f"ids must be hashable scalars; {error}.") from error
+        if self._tail:
+            for row in np.flatnonzero(found < 0):
+                found[row] = self._tail.get(array[row], -1)
+        return found
+
+    def ids(self, codes: Any) -> np.ndarray:
+        """Return the ids of codes, of any shape, in the ids' own dtype."""
+        return self.array[np.asarray(codes, dtype=np.int64)]
+
+    def extend(self, ids: np.ndarray) -> Vocabulary:
+        """Return a vocabulary that also knows `ids`; codes already given stay."""
+        array = as_id_array(ids)
+        array = array[self.codes(array) < 0]
+        if not len(array):
+            return self
+        new = array[~pd.Index(array, dtype=_index(array).dtype).duplicated()]
+        grown = Vocabulary.__new__(Vocabulary)
+        if len(self._tail) + len(new) <= _TAIL_SHARE * len(self._base):
+            grown._base = self._base
+            start = len(self)
+            grown._tail = {**self._tail, **{v: start + i for i, v in enumerate(new.tolist())}}
+            grown._array = self._array
+            return grown
+        grown.__init__(_join(self.array, new))  # type: ignore[misc]
+        return grown
+
+
+def _index(array: np.ndarray) -> pd.Index:
+    return pd.Index(array, dtype=object) if array.dtype == object else pd.Index(array)
+
+
+def _join(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    if not len(old):
+        return new
+    if old.dtype.kind == new.dtype.kind or {old.dtype.kind, new.dtype.kind} <= set("iu"):
+        return np.concatenate([old, new])
+    return np.concatenate([old.astype(object), new.astype(object)])

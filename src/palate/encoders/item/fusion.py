@@ -1,0 +1,155 @@
+"""Several item encoders as one: their vectors add up, and ids may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from palate._validation import check_real, check_verbs
+from palate.data.items import ItemTable
+from palate.exceptions import InvalidParameterError, MissingContentError
+from palate.protocols import ItemEncoder, ItemModule
+
+
+class Fusion(BaseEstimator):
+    """The sum of the vectors of several item encoders.
+
+    In training, what comes from encoders without content (ids) is dropped at random, a fresh draw
+    for each item and step, so that the content part alone learns to stand for an item.
+
+    Parameters
+    ----------
+    encoders : sequence of item encoder specs
+        At least one; such as ``[BertEncoder(), IdEncoder()]``.
+    id_dropout : float, default=0.1
+        Share of items whose id part is dropped in a training step, in [0, 1). It is not applied
+        where no encoder has content.
+
+    Examples
+    --------
+    >>> from palate.encoders.item.ids import IdEncoder
+    >>> spec = Fusion([IdEncoder(), IdEncoder()])
+    >>> spec.build(ItemTable.without_content(3), dim=2, context=None)(torch.tensor([1])).shape
+    torch.Size([1, 2])
+    """
+
+    def __init__(self, encoders: Sequence[ItemEncoder], id_dropout: float = 0.1) -> None:
+        self.encoders = encoders
+        self.id_dropout = id_dropout
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, with those of encoder i under ``encoders__i__name``."""
+        params: dict[str, Any] = super().get_params(deep=False)
+        if deep:
+            for place, spec in enumerate(self.encoders):
+                params[f"encoders__{place}"] = spec
+                nested = spec.get_params() if hasattr(spec, "get_params") else {}
+                params |= {f"encoders__{place}__{name}": v for name, v in nested.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Fusion:
+        """Set parameters; ``encoders__i`` replaces encoder i, ``encoders__i__name`` sets one."""
+        own = {k: v for k, v in params.items() if not k.startswith("encoders__")}
+        super().set_params(**own)
+        for name, value in params.items():
+            if name in own:
+                continue
+            _, place, *rest = name.split("__", 2)
+            if not place.isdigit() or int(place) >= len(self.encoders):
+                raise InvalidParameterError(
+                    f"encoders__i needs an i below {len(self.encoders)}; got {name!r}."
+                )
+            if rest:
+                self.encoders[int(place)].set_params(**{rest[0]: value})  # type: ignore[attr-defined]
+            else:
+                replaced = list(self.encoders)
+                replaced[int(place)] = value
+                self.encoders = replaced
+        return self
+
+    def build(
+        self,
+        items: ItemTable,
+        dim: int,
+        context: Any,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> ItemModule:
+        """Return a fresh module that joins those of the encoders.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no encoder or `id_dropout` is out of range.
+        """
+        check_real("id_dropout", self.id_dropout, low=0, high=1, high_open=True)
+        if not len(self.encoders):
+            raise InvalidParameterError("encoders must hold at least one item encoder; got none.")
+        for place, spec in enumerate(self.encoders):
+            check_verbs(f"encoders[{place}]", spec, ("build",), "an item encoder")
+        parts = [
+            spec.build(items, dim, context, _part_state(state, place))
+            for place, spec in enumerate(self.encoders)
+        ]
+        return FusedItems(parts, self.id_dropout)
+
+
+class FusedItems(ItemModule):
+    """Modules whose vectors are added."""
+
+    def __init__(self, parts: Sequence[ItemModule], id_dropout: float) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.id_dropout = id_dropout
+        self.has_content = any(part.has_content for part in parts)
+        self.takes_text = any(part.takes_text for part in parts)
+        self.is_live = any(part.is_live for part in parts)
+
+    def forward(self, codes: Tensor | None = None, *, content_only: bool = False) -> Tensor:
+        """Return the summed vectors of `codes` (of all items for None)."""
+        total: Tensor | None = None
+        for part in self.parts:
+            is_id = self.has_content and not part.has_content
+            if content_only and is_id:
+                continue
+            vectors = part(codes, content_only=content_only)
+            if is_id and self.training and self.id_dropout:
+                kept = torch.rand(len(vectors), 1, device=vectors.device) >= self.id_dropout
+                vectors = vectors * kept
+            total = vectors if total is None else total + vectors
+        assert total is not None
+        return total
+
+    def extend(self, items: ItemTable, seen: Tensor, context: Any) -> None:
+        """Grow every part to all rows of `items`."""
+        for part in self.parts:
+            part.extend(items, seen, context)  # type: ignore[operator]
+
+    def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
+        """Return the sum of what the parts that take text make of `texts`."""
+        vectors = [
+            part.encode_texts(texts, context)  # type: ignore[operator]
+            for part in self.parts
+            if part.takes_text
+        ]
+        if not vectors:
+            raise MissingContentError(
+                "texts need an item encoder with content, such as item_encoder='bert+id'; "
+                "got encoders of ids alone."
+            )
+        return torch.stack(vectors).sum(0)
+
+    def refresh(self, context: Any) -> None:
+        """Refresh every part."""
+        for part in self.parts:
+            part.refresh(context)  # type: ignore[operator]
+
+
+def _part_state(state: Mapping[str, Tensor] | None, place: int) -> dict[str, Tensor] | None:
+    if state is None:
+        return None
+    prefix = f"parts.{place}."
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}

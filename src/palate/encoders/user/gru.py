@@ -1,0 +1,84 @@
+"""The GRU user encoder."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from palate._validation import check_choice, check_int, check_real
+from palate.encoders.user.pooled import POOLINGS
+
+
+class GRUEncoder(BaseEstimator):
+    """Gated recurrent units over a history (GRU4Rec's shape).
+
+    Parameters
+    ----------
+    n_layers : int, default=1
+        Stacked recurrent layers.
+    hidden_size : int, default=None
+        Width of the recurrent state, `dim` by default.
+    dropout : float, default=0.2
+        Share of inputs and of activations between layers dropped in training, in [0, 1).
+    max_length : int, default=50
+        The most recent events that are read.
+    pooling : {"last", "mean", "attention"}, default="last"
+        How the states of a history become one vector.
+
+    Notes
+    -----
+    Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016.
+
+    Examples
+    --------
+    >>> network = GRUEncoder(hidden_size=6).build(dim=8)
+    >>> x, mask = torch.randn(3, 5, 8), torch.ones(3, 5, dtype=torch.bool)
+    >>> network(x, mask).shape
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(
+        self,
+        n_layers: int = 1,
+        hidden_size: int | None = None,
+        dropout: float = 0.2,
+        max_length: int = 50,
+        pooling: str = "last",
+    ) -> None:
+        self.n_layers = n_layers
+        self.hidden_size = hidden_size
+        self.dropout = dropout
+        self.max_length = max_length
+        self.pooling = pooling
+
+    def build(self, dim: int) -> nn.Module:
+        """Return a fresh network for vectors of width `dim`.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is out of range.
+        """
+        check_int("n_layers", self.n_layers, minimum=1)
+        check_int("max_length", self.max_length, minimum=1)
+        check_real("dropout", self.dropout, low=0, high=1, high_open=True)
+        check_choice("pooling", self.pooling, POOLINGS)
+        hidden = dim if self.hidden_size is None else self.hidden_size
+        check_int("hidden_size", hidden, minimum=1)
+        return _GRU(dim, self.n_layers, hidden, self.dropout)
+
+
+class _GRU(nn.Module):
+    def __init__(self, dim: int, n_layers: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        between = dropout if n_layers > 1 else 0.0
+        self.gru = nn.GRU(dim, hidden, n_layers, batch_first=True, dropout=between)
+        self.project_out = nn.Linear(hidden, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        # Padding is on the right, after every real step, so it cannot reach a real state.
+        states, _ = self.gru(self.dropout(x * x.shape[-1] ** 0.5))
+        return self.norm(self.project_out(states))  # type: ignore[no-any-return]

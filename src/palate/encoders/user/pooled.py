@@ -1,0 +1,55 @@
+"""Encoder and pooling joined: histories to user vectors, at every step or at the end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from palate._validation import check_choice
+from palate.ops.pooling import at_last, attention_prefixes, last_prefixes, mean_prefixes
+from palate.protocols import UserEncoder
+
+POOLINGS = ("last", "mean", "attention")
+
+
+class PooledEncoder(nn.Module):
+    """A user encoder's network with the pooling of its spec.
+
+    Parameters
+    ----------
+    spec : UserEncoder
+        Builds the network.
+    dim : int
+        Width of item and user vectors.
+    """
+
+    def __init__(self, spec: UserEncoder, dim: int) -> None:
+        super().__init__()
+        self.pooling = check_choice("pooling", spec.pooling, POOLINGS)
+        self.max_length = spec.max_length
+        self.encoder = spec.build(dim)
+        self.attention = nn.Linear(dim, 1, bias=False) if self.pooling == "attention" else None
+
+    def _pool(self, states: Tensor) -> Tensor:
+        if self.pooling == "mean":
+            return mean_prefixes(states)
+        if self.attention is not None:
+            return attention_prefixes(states, self.attention(states).squeeze(-1))
+        return last_prefixes(states)
+
+    def prefixes(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the user vector after each event: (n_rows, n_steps, dim)."""
+        return self._pool(self.encoder(x, mask))
+
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return unpooled states that may look both ways where the network can."""
+        both_ways = getattr(self.encoder, "bidirectional", self.encoder)
+        return both_ways(x, mask)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the user vector of each history: (n_rows, dim)."""
+        lengths = mask.sum(1)
+        if torch.any(lengths == 0):
+            row = int(torch.nonzero(lengths == 0)[0])
+            raise ValueError(f"history {row} is empty: it has no user vector.")
+        return at_last(self.prefixes(x, mask), lengths)

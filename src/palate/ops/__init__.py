@@ -1,0 +1,1 @@
+"""Pure tensor functions: the one home of each formula."""

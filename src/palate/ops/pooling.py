@@ -1,0 +1,99 @@
+"""A sequence of states to one vector, for the whole sequence and for each of its prefixes.
+
+Training asks for the user vector after every event, serving only for the one after the last. Both
+are the same formula: pooling a sequence is the entry of `prefixes` at its last event. Sequences
+are right-padded, so the states before any real position are real.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def last_prefixes(states: Tensor) -> Tensor:
+    """Pool each prefix by its last state: the states themselves.
+
+    Parameters
+    ----------
+    states : float Tensor of shape (n_rows, n_steps, dim)
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_steps, dim)
+
+    Examples
+    --------
+    >>> last_prefixes(torch.tensor([[[1.0], [3.0]]])).flatten()
+    tensor([1., 3.])
+    """
+    return states
+
+
+def mean_prefixes(states: Tensor) -> Tensor:
+    """Pool each prefix by the mean of its states.
+
+    Parameters
+    ----------
+    states : float Tensor of shape (n_rows, n_steps, dim)
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_steps, dim)
+
+    Examples
+    --------
+    >>> mean_prefixes(torch.tensor([[[1.0], [3.0]]])).flatten()
+    tensor([1., 2.])
+    """
+    steps = torch.arange(1, states.shape[1] + 1, device=states.device, dtype=states.dtype)
+    return states.cumsum(1) / steps[:, None]
+
+
+def attention_prefixes(states: Tensor, scores: Tensor) -> Tensor:
+    """Pool each prefix by a softmax over the scores of its own steps.
+
+    Parameters
+    ----------
+    states : float Tensor of shape (n_rows, n_steps, dim)
+    scores : float Tensor of shape (n_rows, n_steps)
+        Logits of the weights, one a step.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_steps, dim)
+
+    Examples
+    --------
+    >>> states = torch.tensor([[[1.0], [3.0]]])
+    >>> attention_prefixes(states, torch.tensor([[0.0, 0.0]])).flatten()
+    tensor([1., 2.])
+    """
+    # (n_steps, n_steps) weights, not cumulative sums of exponentials: those lose all precision
+    # once a later score is far above the earlier ones.
+    n_steps = states.shape[1]
+    future = torch.ones(n_steps, n_steps, dtype=torch.bool, device=states.device).triu(1)
+    logits = scores[:, None, :].expand(-1, n_steps, -1).masked_fill(future, -torch.inf)
+    return logits.softmax(-1) @ states
+
+
+def at_last(prefixes: Tensor, lengths: Tensor) -> Tensor:
+    """Take the entry of each row's last real step.
+
+    Parameters
+    ----------
+    prefixes : float Tensor of shape (n_rows, n_steps, dim)
+    lengths : int64 Tensor of shape (n_rows,)
+        Real steps of each row, at least 1.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, dim)
+
+    Examples
+    --------
+    >>> at_last(torch.tensor([[[1.0], [3.0]], [[5.0], [0.0]]]), torch.tensor([2, 1])).flatten()
+    tensor([3., 5.])
+    """
+    rows = torch.arange(len(prefixes), device=prefixes.device)
+    return prefixes[rows, lengths - 1]

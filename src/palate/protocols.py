@@ -1,0 +1,129 @@
+"""What the pluggable parts must be able to do, in two or three verbs each.
+
+A part is a *spec*: a small scikit-learn estimator that stores parameters and whose ``build`` makes
+a fresh torch module. The estimator clones the spec in ``fit``, so fitting twice starts twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from palate.data.items import ItemTable
+
+
+@runtime_checkable
+class UserEncoder(Protocol):
+    """A spec of the network that reads a history.
+
+    The module that ``build`` returns maps right-padded item vectors (n_rows, n_steps, dim) and a
+    boolean mask (n_rows, n_steps), True at real events, to states of the same shape. It must be
+    causal: the state of a step may depend on this step and earlier ones only, because the model is
+    trained on every step at once. A module may also define ``bidirectional(x, mask)``, which the
+    pretraining stage prefers.
+
+    Attributes
+    ----------
+    max_length : int
+        The most recent events that are read.
+    pooling : {"last", "mean", "attention"}
+        How the states of a history become one vector.
+    """
+
+    max_length: int
+    pooling: str
+
+    def build(self, dim: int) -> nn.Module:
+        """Return a fresh module for vectors of width `dim`."""
+        ...
+
+
+@runtime_checkable
+class ItemEncoder(Protocol):
+    """A spec of the network that turns items into vectors."""
+
+    def build(
+        self,
+        items: ItemTable,
+        dim: int,
+        context: Any,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> ItemModule:
+        """Return a fresh module that knows every row of `items`.
+
+        `context` is the `RunOptions`. `state` holds the saved tensors of such a module: given,
+        nothing is computed from content, and the caller loads the tensors next.
+        """
+        ...
+
+
+class ItemModule(nn.Module):
+    """Base of item modules: a table of item vectors that can grow.
+
+    Attributes
+    ----------
+    has_content : bool
+        Whether items that were never trained on get a meaningful vector.
+    takes_text : bool
+        Whether :meth:`encode_texts` works.
+    is_live : bool
+        Whether vectors are too costly to compute for the whole catalogue at every training step,
+        so that training must sample its candidates.
+    """
+
+    has_content: bool = False
+    takes_text: bool = False
+    is_live: bool = False
+
+    def forward(self, codes: Tensor | None = None, *, content_only: bool = False) -> Tensor:
+        """Return the vectors (n, dim) of item codes (n,), of all items for None.
+
+        With `content_only`, whatever belongs to ids is left out.
+        """
+        raise NotImplementedError
+
+    def extend(self, items: ItemTable, seen: Tensor, context: Any) -> None:
+        """Grow to all rows of `items`; the known rows keep their codes.
+
+        `seen` (n_items,) tells which items occur in training events.
+        """
+        raise NotImplementedError
+
+    def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
+        """Return vectors (n, dim) of free texts in the same space."""
+        raise NotImplementedError
+
+    def refresh(self, context: Any) -> None:
+        """Bring what is stored for the catalogue up to date after a training epoch."""
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """A spec, and after ``fit`` the holder, of a catalogue of item vectors."""
+
+    def fit(self, vectors: Tensor) -> Any:
+        """Take the catalogue (n_items, dim)."""
+        ...
+
+    def extend(self, vectors: Tensor) -> Any:
+        """Append rows to the catalogue."""
+        ...
+
+    def topk(self, queries: Tensor, k: int, *, exclude: Any = None, include: Any = None) -> Any:
+        """Return the scores (n, k) and codes (n, k) of the best items of each query."""
+        ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A spec of what the ranking stage minimises."""
+
+    def candidates(
+        self, targets: Tensor, pool: Tensor, counts: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the item codes to score against, sorted, and a bias for each, or None."""
+        ...

@@ -1,0 +1,1 @@
+"""The ladder of learning: stage, epoch, batch, step."""

@@ -1,0 +1,189 @@
+"""One stage of training: epochs over batches, early stopping, the best weights kept."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from palate._options import RunOptions
+from palate.data.batches import Batch
+from palate.exceptions import TrainingInterruptedWarning
+from palate.training.optimizer import OptimizerState, make_optimizer, read_state
+from palate.training.steps import Step
+
+logger = logging.getLogger(__name__)
+
+_CLIP_NORM = 1.0
+
+
+@dataclass
+class Stage:
+    """What one stage does.
+
+    Attributes
+    ----------
+    name : str
+        What ``history_`` calls it.
+    step : Step
+        The loss of a batch.
+    batches : callable
+        Returns the batches of one epoch, and how many there are.
+    n_epochs : int
+    learning_rate, weight_decay : float
+    options : RunOptions
+    validate : callable, default=None
+        Returns the validation metric, larger is better; None trains to the end.
+    patience : int, default=5
+        Epochs without a better metric after which the stage ends.
+    optimizer_state : dict, default={}
+        Moments to go on from; holds those of the end afterwards.
+    """
+
+    name: str
+    step: Step
+    batches: Callable[[], tuple[Iterable[Batch], int]]
+    n_epochs: int
+    learning_rate: float
+    weight_decay: float
+    options: RunOptions
+    validate: Callable[[], float] | None = None
+    patience: int = 5
+    optimizer_state: OptimizerState = field(default_factory=dict)
+
+
+def run_stage(stage: Stage) -> list[dict[str, Any]]:
+    """Train the network of a stage in place.
+
+    Returns
+    -------
+    list of dict
+        For each epoch: ``stage, epoch, loss, ndcg@10`` (None without validation), ``seconds``.
+
+    Warns
+    -----
+    TrainingInterruptedWarning
+        If the keyboard interrupts: the best weights so far stay.
+    """
+    if not stage.n_epochs:
+        return []
+    trainer = _Trainer(stage)
+    try:
+        for epoch in range(stage.n_epochs):
+            if trainer.run_epoch(epoch):
+                break
+    except KeyboardInterrupt:
+        done = len(trainer.records)
+        kept = "the best weights so far" if trainer.best_weights else "the weights reached so far"
+        message = f"Training was interrupted in epoch {done} of stage {stage.name!r}; {kept} are kept."
+        logger.warning(message)
+        warnings.warn(message, TrainingInterruptedWarning, stacklevel=3)
+    finally:
+        trainer.finish()
+    return trainer.records
+
+
+class _Trainer:
+    """The state of a running stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+
+        self.stage = stage
+        self.network = stage.step.network
+        device = stage.options.torch_device
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        self.device = self.accelerator.device
+        stage.step.to(self.device)
+        self.optimizer = make_optimizer(
+            self.network, stage.learning_rate, stage.weight_decay, stage.optimizer_state
+        )
+        self.step, self.prepared = self.accelerator.prepare(stage.step, self.optimizer)
+        self.records: list[dict[str, Any]] = []
+        self.best = -float("inf")
+        self.best_weights: dict[str, Tensor] = {}
+        self.stale = 0
+
+    def run_epoch(self, epoch: int) -> bool:
+        """Train one epoch and validate it; tell whether to stop."""
+        start = time.perf_counter()
+        loss = self._run_batches(epoch)
+        self.network.items.refresh(self.stage.options)
+        metric = self._validate()
+        record = {
+            "stage": self.stage.name,
+            "epoch": epoch,
+            "loss": loss,
+            "ndcg@10": metric,
+            "seconds": time.perf_counter() - start,
+        }
+        self.records.append(record)
+        logger.info("%s epoch %d: loss %.4f, ndcg@10 %s, %.1f s", *record.values())
+        if self.stage.options.on_epoch_end is not None:
+            self.stage.options.on_epoch_end(record)
+        return self.stale >= self.stage.patience
+
+    def _run_batches(self, epoch: int) -> float:
+        self.step.train()
+        batches, n_batches = self.stage.batches()
+        share, world = self.accelerator.process_index, self.accelerator.num_processes
+        total, count = torch.zeros((), device=self.device), 0
+        bar = tqdm(
+            batches,
+            total=n_batches,
+            desc=f"{self.stage.name} {epoch + 1}/{self.stage.n_epochs}",
+            disable=self.stage.options.hide_progress,
+            leave=False,
+        )
+        for place, batch in enumerate(bar):
+            # Every process draws the same order and takes its own share; the rest is left over.
+            if place % world != share or place >= n_batches - n_batches % world:
+                continue
+            total += self.run_batch(batch.to(self.device))
+            count += 1
+        return float(total) / max(1, count)
+
+    def run_batch(self, batch: Batch) -> Tensor:
+        """Take one optimiser step."""
+        self.prepared.zero_grad()
+        loss: Tensor = self.step(batch)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.step.parameters(), _CLIP_NORM)
+        self.prepared.step()
+        return loss.detach()
+
+    def _validate(self) -> float | None:
+        if self.stage.validate is None:
+            return None
+        metric = self.stage.validate()
+        if metric > self.best:
+            self.best, self.stale = metric, 0
+            self.best_weights = {
+                name: value.detach().clone() for name, value in self.network.state_dict().items()
+            }
+        else:
+            self.stale += 1
+        return metric
+
+    def finish(self) -> None:
+        """Put the best weights back and leave the network ready to serve."""
+        state = read_state(self.network, self.optimizer)
+        self.stage.optimizer_state.clear()
+        self.stage.optimizer_state.update(state)
+        if self.best_weights:
+            self.network.load_state_dict(self.best_weights)
+        elif self.records == []:
+            self.network.items.refresh(self.stage.options)
+        self.accelerator.free_memory()
+        self.network.eval()

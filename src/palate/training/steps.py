@@ -1,0 +1,139 @@
+"""The loss of one batch: next-item ranking, and the two losses of pretraining."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from palate.data.batches import Batch
+from palate.ops.losses import contrastive_loss, softmax_loss
+from palate.protocols import Objective
+from palate.training.network import TasteNetwork
+
+_MASKED_SHARE = 0.2
+_VIEW_MASKED_SHARE = 0.3
+_CONTRAST_WEIGHT = 0.1
+
+
+class Step(nn.Module):
+    """What the steps share: the vectors of the items that a batch needs, each computed once.
+
+    Parameters
+    ----------
+    network : TasteNetwork
+    objective : Objective
+        Chooses the candidates.
+    pool : int64 Tensor of shape (n_pool,)
+        Sorted codes of the items that may be candidates: those that occur in training.
+    counts : Tensor of shape (n_items,)
+        Training events of each item.
+    generator : torch.Generator
+        Draws candidates and masks.
+    """
+
+    content_only = False
+
+    def __init__(
+        self,
+        network: TasteNetwork,
+        objective: Objective,
+        pool: Tensor,
+        counts: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+        self.pool, self.counts = pool, counts
+        self.generator = generator
+
+    def look_up(
+        self, codes: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return the input vectors, the candidates, the place of each target, and the bias.
+
+        Parameters
+        ----------
+        codes : int64 Tensor of shape (n_rows, n_steps)
+        targets : int64 Tensor of shape (n_positions,)
+        """
+        candidates, bias = self.objective.candidates(
+            targets, self.pool, self.counts, self.generator
+        )
+        if len(candidates) == len(self.counts):
+            needed, vectors = None, self.network.items(None, content_only=self.content_only)
+        else:
+            needed = torch.unique(torch.cat([codes.flatten(), candidates]))
+            vectors = self.network.items(needed, content_only=self.content_only)
+        if needed is None:
+            return vectors[codes], vectors, targets, bias
+        rows = vectors[torch.searchsorted(needed, candidates)]
+        places = torch.searchsorted(candidates, targets)
+        return vectors[torch.searchsorted(needed, codes)], rows, places, bias
+
+    def rank_loss(
+        self, users: Tensor, items: Tensor, places: Tensor, weights: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        """Return the softmax loss of user vectors against candidate vectors."""
+        queries, rows = self.network.logits_as_product(users, items)
+        return softmax_loss(queries, rows, places, weights=weights, bias=bias)
+
+
+class RankingStep(Step):
+    """Next-item ranking at every real step of every window."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the mean loss of a batch."""
+        targets = batch.targets[batch.mask]
+        inputs, items, places, bias = self.look_up(batch.codes, targets)
+        users = self.network.users.prefixes(inputs, batch.mask)[batch.mask]
+        return self.rank_loss(users, items, places, batch.weights[batch.mask], bias)
+
+
+class PretrainStep(Step):
+    """Masked-item modelling, and contrast of two masked views of each history.
+
+    Items are their content alone where they have content, so that what is learned holds for
+    items of another catalogue.
+
+    Notes
+    -----
+    Masked items: Sun et al., "BERT4Rec", CIKM 2019, section 3.6. Contrast of masked views of a
+    sequence: Xie et al., "Contrastive Learning for Sequential Recommendation", ICDE 2022,
+    equation 3.
+    """
+
+    @property
+    def content_only(self) -> bool:  # type: ignore[override]
+        """Whether ids are left out."""
+        return self.network.items.has_content
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the sum of both losses."""
+        mask = batch.mask
+        hidden = self._draw(mask, _MASKED_SHARE)
+        hidden |= ~hidden.any(1, keepdim=True) & _last(mask)
+        targets = batch.codes[hidden]
+        inputs, items, places, bias = self.look_up(batch.codes, targets)
+        states = self.network.users.states(self._hide(inputs, hidden), mask)
+        loss = self.rank_loss(states[hidden], items, places, None, bias)
+        views = [self.network.users(self._hide(inputs, self._view(mask)), mask) for _ in "ab"]
+        return loss + _CONTRAST_WEIGHT * contrastive_loss(*views)
+
+    def _draw(self, mask: Tensor, share: float) -> Tensor:
+        drawn = torch.rand(mask.shape, generator=self.generator).to(mask.device)
+        return (drawn < share) & mask
+
+    def _view(self, mask: Tensor) -> Tensor:
+        hidden = self._draw(mask, _VIEW_MASKED_SHARE)
+        # A history hidden whole would look like any other: its last event stays.
+        return hidden & ~((hidden == mask).all(1, keepdim=True) & _last(mask))
+
+    def _hide(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        return torch.where(hidden[..., None], self.network.mask_vector, inputs)
+
+
+def _last(mask: Tensor) -> Tensor:
+    """Mark the last real step of each row."""
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    return steps == mask.sum(1, keepdim=True) - 1

@@ -1,0 +1,120 @@
+"""Held-out last events of some users, and the full-ranking NDCG@10 on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate._options import RunOptions
+from palate.data.batches import pad_recent
+from palate.data.histories import Histories
+from palate.ops.topk import topk
+from palate.training.network import TasteNetwork
+
+K = 10
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Histories without their last event, and that event.
+
+    Attributes
+    ----------
+    indptr, items : int64 ndarrays
+        The shortened histories in CSR form.
+    targets : int64 ndarray of shape (n_users,)
+    """
+
+    indptr: np.ndarray
+    items: np.ndarray
+    targets: np.ndarray
+
+
+def hold_out(
+    histories: Histories, fraction: float, generator: torch.Generator
+) -> tuple[Histories, Holdout | None]:
+    """Take the last event of a random share of the users who have at least three.
+
+    Parameters
+    ----------
+    histories : Histories
+        Compact ones.
+    fraction : float
+        Share of users in [0, 1]; of a positive share at least one user is taken.
+    generator : torch.Generator
+
+    Returns
+    -------
+    histories : Histories
+        What is left to learn from.
+    holdout : Holdout or None
+        None where nobody is held out.
+    """
+    able = np.flatnonzero(np.diff(histories.indptr) >= 3)
+    n_taken = min(len(able), max(1, round(fraction * len(able)))) if fraction > 0 else 0
+    if n_taken == 0:
+        return histories, None
+    picks = torch.randperm(len(able), generator=generator)[:n_taken].numpy()
+    users = np.sort(able[picks])
+    at = histories.indptr[users + 1] - 1
+    kept = np.ones(len(histories.items), bool)
+    kept[at] = False
+    lengths = np.diff(histories.indptr)
+    lengths[users] -= 1
+    left = Histories(
+        indptr=np.concatenate([[0], np.cumsum(lengths)]),
+        items=histories.items[kept],
+        times=None if histories.times is None else histories.times[kept],
+        weights=None if histories.weights is None else histories.weights[kept],
+        n_users=histories.n_users,
+    )
+    return left, Holdout(*left.gather(users), histories.items[at])
+
+
+@torch.inference_mode()
+def validation_ndcg(network: TasteNetwork, holdout: Holdout, options: RunOptions) -> float:
+    """Rank the whole catalogue for each held-out event: the mean of ``1 / log2(1 + rank)``.
+
+    Viewed items are filtered, except where the held-out event itself is a repeat.
+    """
+    vectors = network.catalogue()
+    total = 0.0
+    size = options.inference_batch_size
+    for start in range(0, len(holdout.targets), size):
+        span = holdout.indptr[start : start + size + 1]
+        items = holdout.items[span[0] : span[-1]]
+        targets = holdout.targets[start : start + size]
+        users = encode_histories(network, vectors, span - span[0], items)
+        rows = np.repeat(np.arange(len(targets)), np.diff(span))
+        viewed = items != targets[rows]
+        exclude = (torch.from_numpy(rows[viewed]), torch.from_numpy(items[viewed]))
+        found = topk(users, vectors, K, metric=network.metric, exclude=exclude).indices
+        hit = found.cpu() == torch.from_numpy(targets)[:, None]
+        discount = 1 / torch.log2(torch.arange(2, K + 2, dtype=torch.float64))
+        total += float((hit * discount).sum())
+    return total / len(holdout.targets)
+
+
+@torch.inference_mode()
+def encode_histories(
+    network: TasteNetwork, vectors: Tensor, indptr: np.ndarray, items: np.ndarray
+) -> Tensor:
+    """Return the user vectors (n_rows, dim) of histories in CSR form.
+
+    `vectors` are the rows that the codes in `items` point to, the catalogue's or more.
+    """
+    # Sorted by length, a few rows at a time: little padding, whatever the lengths.
+    lengths = np.minimum(np.diff(indptr), network.users.max_length)
+    order = np.argsort(lengths, kind="stable")
+    out = vectors.new_empty(len(lengths), vectors.shape[1])
+    for start in range(0, len(order), 256):
+        rows = order[start : start + 256]
+        spans = [items[indptr[row + 1] - lengths[row] : indptr[row + 1]] for row in rows]
+        ends = np.concatenate([[0], np.cumsum(lengths[rows])])
+        codes, mask = pad_recent(ends, np.concatenate(spans), network.users.max_length)
+        codes, mask = codes.to(vectors.device), mask.to(vectors.device)
+        out[torch.from_numpy(rows).to(out.device)] = network.users(vectors[codes], mask)
+    return out
