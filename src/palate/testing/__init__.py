@@ -1,0 +1,1 @@
+"""Helpers for the tests of palate and of what builds on it."""
