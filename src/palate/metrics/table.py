@@ -151,7 +151,7 @@ def _positions_by_score(users: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def _joint_codes(name: str, **columns: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Number the ids of several tables alike, by first appearance; the ids of each code."""
+    """Return codes that several tables share, by first appearance, and the id of each code."""
     kinds = {table: _kind(ids) for table, ids in columns.items() if len(ids)}
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{kind} in {table}" for table, kind in kinds.items())
