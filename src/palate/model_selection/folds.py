@@ -1,0 +1,27 @@
+"""What both splitters share: the form of a fold, and tables cut by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from palate.data.frames import is_frame, open_frame
+
+Fold = tuple[np.ndarray, np.ndarray]
+
+
+def take_fold(X: Any, fold: Fold) -> tuple[Any, Any]:
+    """Return the training and the test rows of a table, as tables of its kind.
+
+    Examples
+    --------
+    >>> take_fold([[1, 5], [2, 6], [3, 7]], (np.array([0, 2]), np.array([1])))[1]
+    array([[2, 6]])
+    """
+    train, test = fold
+    if is_frame(X):
+        frame = open_frame(X)
+        return frame[train].to_native(), frame[test].to_native()
+    rows = np.asarray(X)
+    return rows[train], rows[test]
