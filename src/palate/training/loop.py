@@ -43,6 +43,8 @@ class Stage:
         Returns the validation metric, larger is better; None trains to the end.
     patience : int, default=5
         Epochs without a better metric after which the stage ends.
+    keep_start : bool, default=False
+        Whether the weights at the start count as a result: if no epoch is better, they stay.
     optimizer_state : dict, default={}
         Moments to go on from; holds those of the end afterwards.
     """
@@ -56,6 +58,7 @@ class Stage:
     options: RunOptions
     validate: Callable[[], float] | None = None
     patience: int = 5
+    keep_start: bool = False
     optimizer_state: OptimizerState = field(default_factory=dict)
 
 
@@ -82,6 +85,8 @@ def run_stage(stage: Stage) -> list[dict[str, Any]]:
     except KeyboardInterrupt:
         done = len(trainer.records)
         kept = "the best weights so far" if trainer.best_weights else "the weights reached so far"
+        if not trainer.best_weights:
+            stage.step.network.items.refresh(stage.options)
         message = f"Training was interrupted in epoch {done} of stage {stage.name!r}; {kept} are kept."
         logger.warning(message)
         warnings.warn(message, TrainingInterruptedWarning, stacklevel=3)
@@ -114,6 +119,8 @@ class _Trainer:
         self.best = -float("inf")
         self.best_weights: dict[str, Tensor] = {}
         self.stale = 0
+        if stage.keep_start:
+            self._validate()
 
     def run_epoch(self, epoch: int) -> bool:
         """Train one epoch and validate it; tell whether to stop."""
@@ -183,7 +190,5 @@ class _Trainer:
         self.stage.optimizer_state.update(state)
         if self.best_weights:
             self.network.load_state_dict(self.best_weights)
-        elif self.records == []:
-            self.network.items.refresh(self.stage.options)
         self.accelerator.free_memory()
         self.network.eval()

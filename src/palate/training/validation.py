@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from palate._options import RunOptions
-from palate.data.batches import pad_recent
 from palate.data.histories import Histories
 from palate.ops.topk import topk
 from palate.training.network import TasteNetwork
@@ -87,7 +85,7 @@ def validation_ndcg(network: TasteNetwork, holdout: Holdout, options: RunOptions
         span = holdout.indptr[start : start + size + 1]
         items = holdout.items[span[0] : span[-1]]
         targets = holdout.targets[start : start + size]
-        users = encode_histories(network, vectors, span - span[0], items)
+        users = network.encode_histories(vectors, span - span[0], items)
         rows = np.repeat(np.arange(len(targets)), np.diff(span))
         viewed = items != targets[rows]
         exclude = (torch.from_numpy(rows[viewed]), torch.from_numpy(items[viewed]))
@@ -96,25 +94,3 @@ def validation_ndcg(network: TasteNetwork, holdout: Holdout, options: RunOptions
         discount = 1 / torch.log2(torch.arange(2, K + 2, dtype=torch.float64))
         total += float((hit * discount).sum())
     return total / len(holdout.targets)
-
-
-@torch.inference_mode()
-def encode_histories(
-    network: TasteNetwork, vectors: Tensor, indptr: np.ndarray, items: np.ndarray
-) -> Tensor:
-    """Return the user vectors (n_rows, dim) of histories in CSR form.
-
-    `vectors` are the rows that the codes in `items` point to, the catalogue's or more.
-    """
-    # Sorted by length, a few rows at a time: little padding, whatever the lengths.
-    lengths = np.minimum(np.diff(indptr), network.users.max_length)
-    order = np.argsort(lengths, kind="stable")
-    out = vectors.new_empty(len(lengths), vectors.shape[1])
-    for start in range(0, len(order), 256):
-        rows = order[start : start + 256]
-        spans = [items[indptr[row + 1] - lengths[row] : indptr[row + 1]] for row in rows]
-        ends = np.concatenate([[0], np.cumsum(lengths[rows])])
-        codes, mask = pad_recent(ends, np.concatenate(spans), network.users.max_length)
-        codes, mask = codes.to(vectors.device), mask.to(vectors.device)
-        out[torch.from_numpy(rows).to(out.device)] = network.users(vectors[codes], mask)
-    return out

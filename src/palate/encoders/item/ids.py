@@ -63,7 +63,7 @@ class IdItems(ItemModule):
         new = self.weight.new_empty(len(items) - n_old, dim)
         nn.init.normal_(new, std=INITIAL_STD)
         self.weight = nn.Parameter(torch.cat([self.weight.detach(), new]))
-        self.seen = seen.to(self.weight.device)
+        self.seen = seen.clone().to(self.weight.device)
 
     def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
         """Refuse: an id says nothing about a text."""

@@ -1,0 +1,226 @@
+"""Between the estimator and its parts: checked parameters, row-aligned users, result tables."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from sklearn.utils import TransformerTags
+from sklearn.utils.validation import validate_data
+
+from palate._inputs import Coded, code_interactions, is_histories, read_interactions
+from palate._options import RunOptions
+from palate._parts import resolve_part
+from palate._validation import check_choice, check_int, check_real
+from palate.data.frames import check_ids, column, is_frame, make_frame, open_frame
+from palate.data.histories import CodedEvents, Histories
+from palate.data.items import ItemTable
+from palate.data.vocabulary import Vocabulary, as_id_array
+from palate.encoders.item.ids import IdEncoder
+from palate.exceptions import InvalidInputError, InvalidParameterError
+from palate.learning import Learned, Plan
+from palate.metrics import rank_metrics
+from palate.metrics.ranking import ACCURACY_METRICS
+from palate.ops.similarity import METRICS
+from palate.queries import report_unsupported, user_queries
+from palate.serving import Serving
+
+
+def plan(rec: Any, epochs: int | None = None) -> Plan:
+    """Check the parameters of a recommender and resolve its parts."""
+    check_choice("metric", rec.metric, METRICS)
+    if rec.options is not None and not isinstance(rec.options, RunOptions):
+        raise InvalidParameterError(f"options must be a RunOptions or None; got {rec.options!r}.")
+    return Plan(
+        user_encoder=resolve_part("user_encoder", rec.user_encoder),
+        item_encoder=resolve_part("item_encoder", rec.item_encoder),
+        ranker=_ranker(rec),
+        objective=None if rec.objective == "auto" else resolve_part("objective", rec.objective),
+        metric=rec.metric,
+        dim=check_int("dim", rec.dim, minimum=1),
+        pretrain_epochs=check_int("pretrain_epochs", rec.pretrain_epochs),
+        epochs=check_int("epochs", rec.epochs if epochs is None else epochs),
+        batch_size=check_int("batch_size", rec.batch_size, minimum=1),
+        learning_rate=check_real("learning_rate", rec.learning_rate, low=0, low_open=True),
+        weight_decay=check_real("weight_decay", rec.weight_decay, low=0),
+        validation_fraction=check_real(
+            "validation_fraction", rec.validation_fraction, low=0, high=1
+        ),
+        patience=check_int("patience", rec.patience, minimum=1),
+    )
+
+
+def _ranker(rec: Any) -> Any:
+    ranker = resolve_part("ranker", rec.ranker)
+    if isinstance(rec.ranker, str):
+        return ranker.set_params(metric=rec.metric)
+    if getattr(ranker, "metric", rec.metric) != rec.metric:
+        raise InvalidParameterError(
+            f"ranker must rank by the metric that is trained, {rec.metric!r}; "
+            f"got one that ranks by {ranker.metric!r}."
+        )
+    return ranker
+
+
+def reads_content(item_encoder: Any) -> bool:
+    """Tell whether an item encoder spec needs an item table."""
+    parts = getattr(item_encoder, "encoders", None)
+    if parts is not None:
+        return any(reads_content(part) for part in parts)
+    return not isinstance(item_encoder, IdEncoder) and getattr(item_encoder, "reads_content", True)
+
+
+def check_columns(rec: Any, X: Any, *, reset: bool) -> int | None:
+    """Check the columns of an array as scikit-learn does; tables are read by name."""
+    if is_histories(X):
+        return None
+    if is_frame(X):
+        return len(open_frame(X).columns)
+    probe = rec if not reset else type(rec)()
+    checked = validate_data(
+        probe, X, reset=reset, dtype=None, ensure_min_features=2 if reset else 1
+    )
+    return int(checked.shape[1])
+
+
+def note_columns(rec: Any, X: Any, n_columns: int | None) -> None:
+    """Remember what scikit-learn asks of a fitted estimator: the number and names of columns."""
+    for name in ("n_features_in_", "feature_names_in_"):
+        vars(rec).pop(name, None)
+    if n_columns is None:
+        return
+    rec.n_features_in_ = n_columns
+    if is_frame(X):
+        names = open_frame(X).columns
+        if all(isinstance(name, str) for name in names):
+            rec.feature_names_in_ = np.array(names, dtype=object)
+
+
+def code_afresh(X: Any, items: Any, planned: Plan) -> Coded:
+    """Code the input of `fit`."""
+    return code_interactions(
+        X,
+        items,
+        users=Vocabulary(),
+        known=Vocabulary(),
+        table=ItemTable.without_content(0),
+        needs_content=reads_content(planned.item_encoder),
+    )
+
+
+def code_more(X: Any, items: Any, before: Serving) -> Coded:
+    """Code the input of `partial_fit`."""
+    return code_interactions(
+        X,
+        items,
+        users=before.users,
+        known=before.items,
+        table=before.table,
+        needs_content=before.network.items.has_content,
+    )
+
+
+def serve(planned: Plan, learned: Learned, coded: Coded, histories: Histories) -> Serving:
+    """Make what answers queries from what was learned."""
+    vectors = learned.network.catalogue()
+    ranker = planned.ranker.fit(vectors)
+    return Serving(
+        coded.users, coded.items, coded.table, histories, learned.network, vectors, ranker
+    )
+
+
+def known_items(item_ids: Any, items: Vocabulary) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+    """Split a list of item ids into known ids, their codes, and the unknown ones."""
+    if isinstance(item_ids, (str, bytes)) or not hasattr(item_ids, "__iter__"):
+        raise InvalidInputError(f"item_ids must be a list of item ids; got {item_ids!r}.")
+    ids = as_id_array(item_ids)
+    codes = items.codes(ids)
+    return ids[codes >= 0], codes[codes >= 0], ids[codes < 0].tolist()
+
+
+def users_of_rows(rec: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct users of X and, for each row, the place of its user among them."""
+    if is_frame(X):
+        users = check_ids(column(open_frame(X), "user_id"), "user_id")
+    else:
+        array = validate_data(rec, X, reset=False, dtype=None)
+        users = check_ids(array[:, 0], "user_id")
+    distinct = Vocabulary().extend(users)
+    return distinct.array, distinct.codes(users)
+
+
+def padded_ids(codes: np.ndarray, items: Vocabulary, k: int) -> np.ndarray:
+    """Return ids (n, k) for codes, with NaN (numbers) or None where there is none."""
+    if codes.shape[1] < k:
+        codes = np.pad(codes, ((0, 0), (0, k - codes.shape[1])), constant_values=-1)
+    ids = items.ids(np.maximum(codes, 0))
+    empty = codes < 0
+    if not empty.any():
+        return ids
+    ids = ids.astype(np.float64 if ids.dtype.kind in "iuf" else object)
+    ids[empty] = np.nan if ids.dtype.kind == "f" else None
+    return ids
+
+
+def result_table(
+    labels: Mapping[str, np.ndarray],
+    scores: np.ndarray,
+    codes: np.ndarray,
+    items: Vocabulary,
+    library: ModuleType,
+) -> Any:
+    """Return the long table of a ranking: labels, item_id, score, rank from 1."""
+    found = codes >= 0
+    counts = found.sum(1)
+    rank = np.broadcast_to(np.arange(1, codes.shape[1] + 1), codes.shape)
+    columns = {name: np.repeat(values, counts) for name, values in labels.items()}
+    columns |= {"item_id": items.ids(codes[found]), "score": scores[found], "rank": rank[found]}
+    return make_frame(columns, library)
+
+
+def score(
+    serving: Serving, X: Any, metric: str, k: int, filter_viewed: bool, options: RunOptions
+) -> float:
+    """Return the mean of a ranking metric over the users of X."""
+    check_choice("metric", metric, ACCURACY_METRICS)
+    check_int("k", k, minimum=1)
+    events = read_interactions(X)
+    users = Vocabulary().extend(events.user_id)
+    known = serving.users.codes(users.array) >= 0
+    unknown = users.array[~known].tolist()
+    report_unsupported("users in X", unknown, "warn")
+    queries = user_queries(
+        users.array[known], serving.users, serving.histories, len(serving.items), "ignore"
+    )
+    _, codes = serving.top_items(queries, k, options, filter_viewed=filter_viewed)
+    ranked = np.full((len(users), max(1, codes.shape[1])), -1, np.int64)
+    ranked[users.codes(queries.labels), : codes.shape[1]] = codes
+    # Items that the model does not know take codes behind its own: nobody can find them.
+    relevant = serving.items.extend(events.item_id).codes(events.item_id)
+    truth = Histories.from_events(
+        CodedEvents(users.codes(events.user_id), relevant), len(users)
+    )
+    values = rank_metrics(ranked, truth.indptr, truth.items, k=k, metrics=[metric])
+    return values[f"{metric}@{k}"]
+
+
+def library_named(name: str) -> ModuleType:
+    """Import the data frame library of a saved model, or pandas where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return importlib.import_module("pandas")
+
+
+def tags(base: Any) -> Any:
+    """Describe the estimator to scikit-learn: rows are events, ids may be of any type."""
+    base.input_tags.string = True
+    base.input_tags.categorical = True
+    base.input_tags.two_d_array = True
+    base.target_tags.required = False
+    base.transformer_tags = TransformerTags(preserves_dtype=[])
+    return base
+

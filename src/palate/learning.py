@@ -1,0 +1,245 @@
+"""From events to a fitted model, and on from there: the stages, wired."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from palate._options import RunOptions
+from palate._random import ModuleSeed, torch_generator
+from palate.data.batches import Batch, cut_windows, iterate_batches
+from palate.data.histories import Histories
+from palate.data.items import ItemTable
+from palate.training.loop import Stage, run_stage
+from palate.training.network import TasteNetwork
+from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
+from palate.training.optimizer import OptimizerState
+from palate.training.steps import PretrainStep, RankingStep, Step
+from palate.training.validation import Holdout, hold_out, validation_ndcg
+
+# Above this many items the cost of the full softmax outgrows what it gains.
+_FULL_SOFTMAX_ITEMS = 50_000
+# Streams of one seed.
+_WEIGHTS, _HOLDOUT, _BATCHES, _STEPS = range(4)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to learn: resolved parts and checked numbers.
+
+    Attributes
+    ----------
+    user_encoder, item_encoder, ranker : specs
+    objective : Objective or None
+        None chooses by the size of the catalogue.
+    metric : str
+    dim, pretrain_epochs, epochs, batch_size, patience : int
+    learning_rate, weight_decay, validation_fraction : float
+    """
+
+    user_encoder: Any
+    item_encoder: Any
+    ranker: Any
+    objective: Any
+    metric: str
+    dim: int
+    pretrain_epochs: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    validation_fraction: float
+    patience: int
+
+
+@dataclass
+class Learned:
+    """What training leaves.
+
+    Attributes
+    ----------
+    network : TasteNetwork
+    records : list of dict
+        One for each epoch.
+    optimizer_state : dict
+        Moments by parameter name.
+    """
+
+    network: TasteNetwork
+    records: list[dict[str, Any]]
+    optimizer_state: OptimizerState
+
+
+def learn(
+    plan: Plan, histories: Histories, table: ItemTable, seed: int, options: RunOptions
+) -> Learned:
+    """Build a network and run both stages.
+
+    Parameters
+    ----------
+    plan : Plan
+    histories : Histories
+        Compact ones.
+    table : ItemTable
+    seed : int
+        Everything random derives from it.
+    options : RunOptions
+
+    Returns
+    -------
+    Learned
+    """
+    seen = _seen(histories, len(table))
+    with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
+        items = plan.item_encoder.build(table, plan.dim, options)
+        items.extend(table, seen, options)
+        network = TasteNetwork(items, plan.user_encoder, plan.dim, plan.metric, seen)
+        learned = Learned(network, [], {})
+        _train(plan, learned, histories, None, seed, options, pretrain=True)
+    return learned
+
+
+def learn_on(
+    plan: Plan,
+    network: TasteNetwork,
+    optimizer_state: OptimizerState,
+    histories: Histories,
+    users: np.ndarray,
+    table: ItemTable,
+    seed: int,
+    options: RunOptions,
+) -> Learned:
+    """Continue with the ranking stage on the histories of `users`, in a copy of `network`.
+
+    Parameters
+    ----------
+    plan : Plan
+    network : TasteNetwork
+        Left as it is.
+    optimizer_state : dict
+        Left as it is.
+    histories : Histories
+        Compact ones, of all users.
+    users : int64 ndarray
+        Those to learn from.
+    table : ItemTable
+        Of all items: those that the network knows, then the new ones.
+    seed : int
+    options : RunOptions
+
+    Returns
+    -------
+    Learned
+    """
+    network = copy.deepcopy(network)
+    old = network.seen.cpu()
+    seen = _seen(histories, len(table))
+    seen[: len(old)] |= old
+    with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
+        network.items.extend(table, seen, options)
+        network.seen = seen.to(network.seen.device)
+        learned = Learned(network, [], copy.deepcopy(optimizer_state))
+        _train(plan, learned, histories, users, seed, options, pretrain=False)
+    return learned
+
+
+def _train(
+    plan: Plan,
+    learned: Learned,
+    histories: Histories,
+    users: np.ndarray | None,
+    seed: int,
+    options: RunOptions,
+    *,
+    pretrain: bool,
+) -> None:
+    subset = None if users is None else _only(histories, users)
+    left, holdout = hold_out(
+        histories if subset is None else subset,
+        plan.validation_fraction,
+        torch_generator(seed, _HOLDOUT),
+    )
+    counts = torch.bincount(torch.from_numpy(histories.items), minlength=len(learned.network.seen))
+    stages = [("pretrain", PretrainStep, plan.pretrain_epochs)] if pretrain else []
+    stages.append(("fit", RankingStep, plan.epochs))
+    batch_source = _batch_source(plan, left, torch_generator(seed, _BATCHES))
+    device = options.torch_device
+    for name, step_type, n_epochs in stages:
+        network = learned.network
+        pool = network.seen.cpu().nonzero().flatten()
+        objective = plan.objective or _objective_for(network, len(pool))
+        step: Step = step_type(
+            network,
+            objective,
+            pool.to(device),
+            counts.to(device),
+            torch_generator(seed, _STEPS, len(learned.records)),
+        )
+        ranking = name == "fit"
+        stage = Stage(
+            name,
+            step,
+            batch_source,
+            n_epochs,
+            plan.learning_rate,
+            plan.weight_decay,
+            options,
+            validate=_validator(network, holdout, options) if ranking else None,
+            patience=plan.patience,
+            keep_start=not pretrain,
+            optimizer_state=learned.optimizer_state if ranking else {},
+        )
+        learned.records += run_stage(stage)
+        if ranking and n_epochs:
+            learned.optimizer_state = stage.optimizer_state
+    learned.network.to(device).eval()
+
+
+def _validator(
+    network: TasteNetwork, holdout: Holdout | None, options: RunOptions
+) -> Callable[[], float] | None:
+    if holdout is None:
+        return None
+    return lambda: validation_ndcg(network, holdout, options)
+
+
+def _batch_source(
+    plan: Plan, histories: Histories, generator: torch.Generator
+) -> Callable[[], tuple[Iterable[Batch], int]]:
+    users = np.arange(histories.n_users)
+
+    def batches() -> tuple[Iterable[Batch], int]:
+        windows = cut_windows(histories, users, plan.user_encoder.max_length, generator)
+        n_batches = -(-len(windows) // plan.batch_size)
+        return iterate_batches(windows, plan.batch_size, generator), n_batches
+
+    return batches
+
+
+def _objective_for(network: TasteNetwork, n_items: int) -> Any:
+    if network.items.is_live:
+        return SampledSoftmaxObjective(n_negatives=64)
+    return SoftmaxObjective() if n_items <= _FULL_SOFTMAX_ITEMS else SampledSoftmaxObjective()
+
+
+def _only(histories: Histories, users: np.ndarray) -> Histories:
+    """Return the histories of `users` alone, numbered anew."""
+    indptr, items = histories.gather(users)
+    rows = [histories.row(user) for user in users.tolist()] if histories.weights is not None else []
+    weights = np.concatenate([row.weights for row in rows]) if rows else None
+    return Histories(indptr, items, None, weights, n_users=len(users))
+
+
+def _seen(histories: Histories, n_items: int) -> torch.Tensor:
+    seen = torch.zeros(n_items, dtype=torch.bool)
+    seen[torch.from_numpy(histories.items)] = True
+    return seen
+
+
+def _stream_seed(seed: int, stream: int) -> int:
+    return torch_generator(seed, stream).initial_seed()

@@ -1,0 +1,277 @@
+"""A fitted model as a folder: JSON, safetensors and parquet, written at once, read without code."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import shutil
+import threading
+import uuid
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from palate._options import RunOptions
+from palate._parts import KINDS, resolve_part
+from palate.data.histories import CodedEvents, Histories
+from palate.data.ids_table import read_ids, write_ids
+from palate.data.items import ItemTable
+from palate.data.vocabulary import Vocabulary
+from palate.exceptions import PersistenceError
+from palate.serving import Serving
+from palate.training.network import TasteNetwork
+
+FORMAT = 1
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+USERS, ITEMS, EVENTS = "users.parquet", "items.parquet", "histories.parquet"
+FILES = (CONFIG, WEIGHTS, OPTIMIZER, USERS, ITEMS, EVENTS)
+
+R = TypeVar("R")
+
+
+def save(rec: Any, folder: str | os.PathLike[str]) -> None:
+    """Write a fitted recommender: all files to a folder beside, then one rename.
+
+    Parameters
+    ----------
+    rec : Recommender
+    folder : path
+
+    Raises
+    ------
+    PersistenceError
+        If the folder exists and is no saved model, or a parameter cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    target = Path(folder)
+    if target.exists() and not (target / CONFIG).is_file() and any(target.iterdir()):
+        raise PersistenceError(
+            f"folder must be new, empty or a saved model; {str(target)!r} holds other files."
+        )
+    serving: Serving = rec._serving
+    config = _config(rec, serving)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    fresh.mkdir()
+    try:
+        config["users"] = write_ids(fresh / USERS, serving.users.array)
+        config["items"] = write_ids(fresh / ITEMS, serving.items.array, serving.table.frame)
+        _write_histories(fresh / EVENTS, serving.histories)
+        weights = {
+            name: value.detach().cpu().contiguous()
+            for name, value in serving.network.state_dict().items()
+        }
+        save_file(weights, fresh / WEIGHTS)
+        save_file(_flat(rec._optimizer_state), fresh / OPTIMIZER)
+        (fresh / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
+        _swap(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+        return
+    old = target.with_name(f".{target.name}.{uuid.uuid4().hex}.old")
+    target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _config(rec: Any, serving: Serving) -> dict[str, Any]:
+    params = {n: v for n, v in rec.get_params(deep=False).items() if n != "options"}
+    if not (params["random_state"] is None or isinstance(params["random_state"], (int, np.integer))):
+        params["random_state"] = None  # a generator's state is of one run
+    return {
+        "format": FORMAT,
+        "params": {name: encode_value(name, value) for name, value in params.items()},
+        "history": rec.history_,
+        "library": rec._library.__name__,
+        "n_fits": rec._n_fits,
+        "columns": list(map(str, getattr(rec, "feature_names_in_", []))),
+        "n_features_in": getattr(rec, "n_features_in_", None),
+        "n_events": serving.histories.n_events,
+    }
+
+
+def load(cls: type[R], folder: str | os.PathLike[str], options: RunOptions | None) -> R:
+    """Read a fitted recommender of class `cls` from a folder.
+
+    Raises
+    ------
+    PersistenceError
+        If a file is absent, the format is another one, or tensors are missing or unexpected.
+    """
+    from safetensors.torch import load_file
+
+    source = Path(folder)
+    missing = [name for name in FILES if not (source / name).is_file()]
+    if missing:
+        raise PersistenceError(
+            f"{str(source)!r} is not a complete saved model; it lacks {', '.join(missing)}."
+        )
+    config = json.loads((source / CONFIG).read_text())
+    if config.get("format") != FORMAT:
+        raise PersistenceError(
+            f"{CONFIG} must have format {FORMAT}; got {config.get('format')!r}. "
+            "Another version of palate wrote this model."
+        )
+    rec: Any = cls(**{n: decode_value(v) for n, v in config["params"].items()}, options=options)
+    run = RunOptions() if options is None else options
+    users, _ = read_ids(source / USERS, config["users"])
+    items, content = read_ids(source / ITEMS, config["items"])
+    network = _network(rec, ItemTable(content), load_file(source / WEIGHTS), run)
+    vectors = network.catalogue()
+    ranker = _ranker(rec).fit(vectors)
+    rec._serving = Serving(
+        Vocabulary(users),
+        Vocabulary(items),
+        ItemTable(content),
+        _read_histories(source / EVENTS, len(users)),
+        network,
+        vectors,
+        ranker,
+    )
+    rec._optimizer_state = _nested(load_file(source / OPTIMIZER))
+    rec.history_, rec._n_fits = config["history"], config["n_fits"]
+    rec._library, rec._lock = _library(config["library"]), threading.Lock()
+    if config["n_features_in"] is not None:
+        rec.n_features_in_ = config["n_features_in"]
+    if config["columns"]:
+        rec.feature_names_in_ = np.array(config["columns"], dtype=object)
+    return rec  # type: ignore[no-any-return]
+
+
+def _network(
+    rec: Any, table: ItemTable, weights: dict[str, Tensor], options: RunOptions
+) -> TasteNetwork:
+    prefix = "items."
+    state = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+    with torch.random.fork_rng(devices=[]):
+        items = resolve_part("item_encoder", rec.item_encoder).build(
+            table, rec.dim, options, state
+        )
+        network = TasteNetwork(
+            items,
+            resolve_part("user_encoder", rec.user_encoder),
+            rec.dim,
+            rec.metric,
+            torch.zeros(len(table), dtype=torch.bool),
+        )
+    absent = sorted(network.state_dict().keys() - weights.keys())
+    unexpected = sorted(weights.keys() - network.state_dict().keys())
+    if absent or unexpected:
+        raise PersistenceError(
+            f"{WEIGHTS} must hold the tensors of this model; missing: "
+            f"{', '.join(absent) or 'none'}; unexpected: {', '.join(unexpected) or 'none'}."
+        )
+    network.load_state_dict(weights)
+    return network.to(options.torch_device).eval()
+
+
+def _ranker(rec: Any) -> Any:
+    ranker = resolve_part("ranker", rec.ranker)
+    return ranker.set_params(metric=rec.metric) if isinstance(rec.ranker, str) else ranker
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name if name in ("pandas", "polars", "pyarrow") else "pandas")
+    except ImportError:
+        return pd
+
+
+# ---- parameters as JSON
+
+
+def known_parts() -> dict[str, type]:
+    """Return the spec classes that a saved model may name: palate's, and registered ones.
+
+    A third party registers its classes under the entry point group ``palate.parts``.
+    """
+    classes: dict[str, type] = {}
+    for kind in KINDS.values():
+        for factory in kind.named.values():
+            spec = factory()
+            classes[type(spec).__name__] = type(spec)
+    for point in importlib.metadata.entry_points(group="palate.parts"):
+        classes[point.name] = point.load()
+    return classes
+
+
+def encode_value(name: str, value: Any) -> Any:
+    """Return a parameter as JSON: plain values, lists, and known specs."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [encode_value(f"{name}[{i}]", part) for i, part in enumerate(value)]
+    found = next((n for n, c in known_parts().items() if c is type(value)), None)
+    if found is None:
+        raise PersistenceError(
+            f"{name} must be a plain value or a registered part to be saved; got {value!r}. "
+            "Register its class under the entry point group 'palate.parts'."
+        )
+    params = value.get_params(deep=False)
+    return {"part": found, "params": {n: encode_value(f"{name}.{n}", v) for n, v in params.items()}}
+
+
+def decode_value(value: Any) -> Any:
+    """Return what :func:`encode_value` wrote."""
+    if isinstance(value, list):
+        return [decode_value(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    classes = known_parts()
+    if value["part"] not in classes:
+        raise PersistenceError(
+            f"{CONFIG} names the part {value['part']!r}, which is not registered here; "
+            f"known are {', '.join(sorted(classes))}."
+        )
+    return classes[value["part"]](**{n: decode_value(v) for n, v in value["params"].items()})
+
+
+# ---- arrays
+
+
+def _write_histories(path: Path, histories: Histories) -> None:
+    events = histories.events()
+    columns = {"user": events.users, "item": events.items}
+    if events.times is not None:
+        columns["time"] = events.times
+    if events.weights is not None:
+        columns["weight"] = events.weights
+    pd.DataFrame(columns).to_parquet(path, compression="zstd")
+
+
+def _read_histories(path: Path, n_users: int) -> Histories:
+    frame = pd.read_parquet(path)
+    arrays = [frame[n].to_numpy() if n in frame else None for n in ("user", "item", "time", "weight")]
+    return Histories.from_events(CodedEvents(*arrays), n_users)  # type: ignore[arg-type]
+
+
+def _flat(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {
+        f"{name}|{key}": value.contiguous()
+        for name, moments in state.items()
+        for key, value in moments.items()
+    }
+
+
+def _nested(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    state: dict[str, dict[str, Tensor]] = {}
+    for joined, value in flat.items():
+        name, key = joined.rsplit("|", 1)
+        state.setdefault(name, {})[key] = value
+    return state

@@ -1,0 +1,184 @@
+"""Questions to a fitted model: known users, histories of ids, histories in words."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from palate._validation import check_choice
+from palate.data.histories import Histories
+from palate.data.vocabulary import Vocabulary, as_id_array
+from palate.exceptions import (
+    InvalidInputError,
+    UnsupportedTargetError,
+    UnsupportedTargetWarning,
+)
+
+ON_UNSUPPORTED = ("raise", "warn", "ignore")
+
+
+@dataclass(frozen=True)
+class Text:
+    """An event told in words, which may stand in a history among item ids.
+
+    Parameters
+    ----------
+    text : str
+
+    Examples
+    --------
+    >>> Text("I bought a book")
+    Text(text='I bought a book')
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Histories to answer for.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_queries,)
+        What the result calls each query: a user id or a number.
+    indptr : int64 ndarray of shape (n_queries + 1,)
+    items : int64 ndarray of shape (n_events,)
+        Item codes; a code of ``n_items + i`` stands for text i.
+    texts : tuple of str
+    """
+
+    labels: np.ndarray
+    indptr: np.ndarray
+    items: np.ndarray
+    texts: tuple[str, ...] = ()
+    n_items: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, span: slice) -> Queries:
+        start, stop, _ = span.indices(len(self))
+        indptr = self.indptr[start : stop + 1]
+        items = self.items[indptr[0] : indptr[-1]]
+        if not self.texts:
+            return Queries(self.labels[span], indptr - indptr[0], items, (), self.n_items)
+        # Only the texts of these rows are encoded with them, so memory stays bounded.
+        spoken = items >= self.n_items
+        used, places = np.unique(items[spoken], return_inverse=True)
+        items = items.copy()
+        items[spoken] = self.n_items + places
+        texts = tuple(self.texts[code - self.n_items] for code in used)
+        return Queries(self.labels[span], indptr - indptr[0], items, texts, self.n_items)
+
+
+def report_unsupported(what: str, values: Sequence[Any], on_unsupported: str) -> None:
+    """Raise, warn or say nothing about ids that the model does not know."""
+    check_choice("on_unsupported_targets", on_unsupported, ON_UNSUPPORTED)
+    if not len(values) or on_unsupported == "ignore":
+        return
+    shown = ", ".join(repr(_plain(value)) for value in values[:5])
+    more = f" and {len(values) - 5} more" if len(values) > 5 else ""
+    message = f"{what} unknown to the model: {shown}{more}."
+    if on_unsupported == "raise":
+        raise UnsupportedTargetError(
+            f"{message} Pass on_unsupported_targets='warn' or 'ignore' to skip them."
+        )
+    warnings.warn(message + " They were skipped.", UnsupportedTargetWarning, stacklevel=3)
+
+
+def user_queries(
+    users: Any, vocabulary: Vocabulary, histories: Histories, n_items: int, on_unsupported: str
+) -> Queries:
+    """Return the queries of known users, in the order given; None asks for every user."""
+    if users is None:
+        codes, ids = np.arange(len(vocabulary)), vocabulary.array
+    else:
+        if isinstance(users, (str, bytes)) or np.ndim(users) == 0:
+            raise InvalidInputError(f"users must be a list of user ids; got {users!r}.")
+        ids = as_id_array(users)
+        codes = vocabulary.codes(ids)
+    known = codes >= 0
+    report_unsupported("users", ids[~known].tolist(), on_unsupported)
+    known[known] = histories.lengths(codes[known]) > 0
+    indptr, items = histories.gather(codes[known])
+    return Queries(ids[known], indptr, items, (), n_items)
+
+
+def history_queries(
+    histories: Sequence[Sequence[Any]], vocabulary: Vocabulary, on_unsupported: str
+) -> Queries:
+    """Return the queries of histories that mix item ids and `Text` events."""
+    check_choice("on_unsupported_targets", on_unsupported, ON_UNSUPPORTED)
+    events, lengths = _flatten(histories, "histories")
+    spoken = np.array([isinstance(event, Text) for event in events], dtype=bool)
+    codes = np.full(len(events), -1, np.int64)
+    ids = [event for event in events if not isinstance(event, Text)]
+    codes[~spoken] = vocabulary.codes(ids)
+    unknown = ~spoken & (codes < 0)
+    report_unsupported(
+        "items in histories", [events[i] for i in np.flatnonzero(unknown)], on_unsupported
+    )
+    texts = tuple(event.text for event in events if isinstance(event, Text))
+    codes[spoken] = len(vocabulary) + np.arange(len(texts))
+    rows = np.repeat(np.arange(len(lengths)), lengths)[~unknown]
+    return _numbered(rows, codes[~unknown], len(lengths), texts, len(vocabulary), on_unsupported)
+
+
+def text_queries(texts: Sequence[Sequence[str]], n_items: int) -> Queries:
+    """Return the queries of histories told in words."""
+    events, lengths = _flatten(texts, "texts")
+    for place, event in enumerate(events):
+        if not isinstance(event, str):
+            row = int(np.searchsorted(np.cumsum(lengths), place, side="right"))
+            raise InvalidInputError(
+                f"texts must hold histories of strings; history {row} holds {event!r}."
+            )
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    codes = n_items + np.arange(len(events))
+    return _numbered(rows, codes, len(lengths), tuple(events), n_items, "raise")
+
+
+def _flatten(histories: Any, name: str) -> tuple[list[Any], np.ndarray]:
+    if isinstance(histories, (str, bytes)) or not hasattr(histories, "__iter__"):
+        raise InvalidInputError(f"{name} must be a list of histories; got {histories!r}.")
+    rows = list(histories)
+    for row, history in enumerate(rows):
+        if isinstance(history, (str, bytes, Text)) or not hasattr(history, "__iter__"):
+            raise InvalidInputError(
+                f"{name} must be a list of histories, each a list; history {row} is {history!r}."
+            )
+    rows = [list(history) for history in rows]
+    return [event for row in rows for event in row], np.array([len(r) for r in rows], np.int64)
+
+
+def _numbered(
+    rows: np.ndarray,
+    codes: np.ndarray,
+    n_rows: int,
+    texts: tuple[str, ...],
+    n_items: int,
+    on_unsupported: str,
+) -> Queries:
+    """Number histories 0, 1, …; one without a usable event cannot be answered."""
+    counts = np.bincount(rows, minlength=n_rows)
+    empty = np.flatnonzero(counts == 0)
+    if len(empty) and on_unsupported == "raise":
+        raise UnsupportedTargetError(f"history {empty[0]} is empty: it says nothing about taste.")
+    if len(empty) and on_unsupported == "warn":
+        warnings.warn(
+            f"{len(empty)} histories without a known item were skipped, the first is {empty[0]}.",
+            UnsupportedTargetWarning,
+            stacklevel=3,
+        )
+    kept = counts > 0
+    indptr = np.concatenate([[0], np.cumsum(counts[kept])])
+    return Queries(np.flatnonzero(kept), indptr, codes, texts, n_items)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,619 @@
+"""The estimator: it checks, wires the parts together, and computes nothing itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from palate import _estimator as estimator
+from palate import persistence
+from palate._inputs import code_list, code_observed, is_histories, output_library
+from palate._options import RunOptions
+from palate._parts import KINDS, default_spec
+from palate._random import draw_seed
+from palate._validation import check_choice, check_int
+from palate.data.histories import Histories
+from palate.data.items import read_items
+from palate.exceptions import InvalidInputError, MissingContentError
+from palate.learning import learn, learn_on
+from palate.queries import history_queries, report_unsupported, text_queries, user_queries
+from palate.serving import Serving
+
+
+class Recommender(BaseEstimator):
+    """Learns taste from behaviour sequences and item content, and ranks a catalogue by cosine.
+
+    Parameters
+    ----------
+    user_encoder : {"transformer", "gru"} or spec, default="transformer"
+        Reads a history into one user vector.
+    item_encoder : {"bert+id", "bert", "id"} or spec, default="bert+id"
+        Turns items into vectors.
+    ranker : {"exact", "approximate"} or spec, default="exact"
+        Finds the nearest items.
+    objective : {"auto", "softmax", "sampled_softmax"} or spec, default="auto"
+        What the ranking stage minimises; ``"auto"`` takes the full softmax up to 50,000 items.
+    metric : {"cosine", "euclidean", "dot"}, default="cosine"
+        The similarity, in training and in ranking.
+    dim : int, default=64
+        Width of user and item vectors.
+    pretrain_epochs : int, default=0
+        Epochs of masked-item modelling and sequence contrast before the ranking stage.
+    epochs : int, default=30
+        Most epochs of the ranking stage.
+    batch_size : int, default=128
+        Histories (windows of them) a training step.
+    learning_rate, weight_decay : float, default=1e-3, 0.01
+        Of AdamW.
+    validation_fraction : float, default=0.1
+        Share of users whose last event is held out from training to measure NDCG@10 after each
+        epoch; the best weights are kept. 0 trains on everything for all epochs.
+    patience : int, default=5
+        Epochs without a better NDCG@10 before training stops.
+    random_state : int, RandomState or None, default=None
+        Seed of everything random; the global seeds are not touched.
+    options : RunOptions, default=None
+        Device, progress bars, content cache, batch size of serving.
+
+    Attributes
+    ----------
+    item_ids_ : ndarray of shape (n_items,)
+        The catalogue, in the order that breaks ties.
+    item_vectors_ : float32 ndarray of shape (n_items, dim)
+        Its vectors.
+    user_ids_ : ndarray of shape (n_users,)
+        The users with a history.
+    history_ : list of dict
+        For each epoch: ``stage, epoch, loss, ndcg@10, seconds``.
+    ranker_, user_encoder_, item_encoder_ : fitted parts
+    n_features_in_ : int
+        Columns of X in `fit`.
+
+    Notes
+    -----
+    A user's vector u and an item's vector i are compared by ``u·i / (|u| |i|)``. For
+    u = (1.2, 0.9, -0.8) and i = (0.8, 1.1, -0.7) that is 2.51 / (1.7 · 1.5297) = 0.9652: see
+    :func:`palate.ops.similarity.cosine`.
+
+    Examples
+    --------
+    >>> from palate import Recommender, RunOptions
+    >>> histories = [["bread", "butter", "jam"], ["bread", "butter", "jam"], ["nail", "hammer"]] * 4
+    >>> rec = Recommender(
+    ...     item_encoder="id", epochs=30, validation_fraction=0, random_state=0,
+    ...     options=RunOptions(device="cpu", progress=False),
+    ... ).fit(histories)
+    >>> rec.recommend(histories=[["bread", "butter"]], k=1)["item_id"].tolist()
+    ['jam']
+    """
+
+    def __init__(
+        self,
+        user_encoder: Any = "transformer",
+        item_encoder: Any = "bert+id",
+        *,
+        ranker: Any = "exact",
+        objective: Any = "auto",
+        metric: str = "cosine",
+        dim: int = 64,
+        pretrain_epochs: int = 0,
+        epochs: int = 30,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+        random_state: Any = None,
+        options: RunOptions | None = None,
+    ) -> None:
+        self.user_encoder = user_encoder
+        self.item_encoder = item_encoder
+        self.ranker = ranker
+        self.objective = objective
+        self.metric = metric
+        self.dim = dim
+        self.pretrain_epochs = pretrain_epochs
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.random_state = random_state
+        self.options = options
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; with `deep`, also those of the parts, named ones included."""
+        params: dict[str, Any] = super().get_params(deep=False)
+        if deep:
+            for kind in KINDS:
+                spec = default_spec(kind, params[kind])
+                if hasattr(spec, "get_params") and not isinstance(spec, type):
+                    nested = spec.get_params()
+                    params |= {f"{kind}__{name}": value for name, value in nested.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Recommender:
+        """Set parameters; ``user_encoder__n_layers=3`` works on a named part too."""
+        for kind in KINDS:
+            if any(name.startswith(f"{kind}__") for name in params):
+                setattr(self, kind, default_spec(kind, params.pop(kind, getattr(self, kind))))
+        super().set_params(**params)
+        return self
+
+    # ---- learning
+
+    def fit(self, X: Any, y: Any = None, *, items: Any = None) -> Recommender:
+        """Learn from scratch: the pretraining stage, then the ranking stage.
+
+        Parameters
+        ----------
+        X : table, array-like of shape (n_events, 2 or more), or list of histories
+            A pandas, polars or pyarrow table with ``user_id, item_id`` and optionally
+            ``timestamp, weight``; an array with user, item and optionally time by position; or
+            lists of item ids, whose users are then 0, 1, …. Equal timestamps keep the order given.
+        y : None
+            Ignored.
+        items : table or Items, default=None
+            ``item_id`` and content columns; needed by item encoders that read content. Items
+            without events join the catalogue. Inside cross-validation wrap it in
+            :class:`palate.Items`.
+
+        Returns
+        -------
+        Recommender
+            Itself.
+
+        Raises
+        ------
+        InvalidInputError, InvalidParameterError, MissingContentError
+            The estimator is then as it was.
+
+        Warns
+        -----
+        TrainingInterruptedWarning
+            If the keyboard interrupts: the best weights so far are kept.
+        """
+        plan = estimator.plan(self)
+        n_columns = estimator.check_columns(self, X, reset=True)
+        coded = estimator.code_afresh(X, items, plan)
+        histories = Histories.from_events(coded.events, len(coded.users))
+        options = self._options()
+        learned = learn(plan, histories, coded.table, draw_seed(self.random_state), options)
+        serving = estimator.serve(plan, learned, coded, histories)
+        estimator.note_columns(self, X, n_columns)
+        self._library = output_library(X)
+        self._lock = threading.Lock()
+        self._serving, self.history_ = serving, learned.records
+        self._optimizer_state, self._n_fits = learned.optimizer_state, 1
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any = None, *, items: Any = None, epochs: int | None = None
+    ) -> Recommender:
+        """Learn on: new users, items and events; weights and optimiser go on from where they are.
+
+        Only the ranking stage runs, on the whole histories of the users that X names. Validation
+        users are drawn among those; if no epoch improves their NDCG@10, the weights stay.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Events to add. A user or item may be new.
+        y : None
+            Ignored.
+        items : table or Items, default=None
+            Content of the new items; rows of known items are ignored.
+        epochs : int, default=None
+            Most epochs, by default the parameter `epochs`.
+
+        Returns
+        -------
+        Recommender
+            Itself. Before any `fit`, this is `fit`.
+        """
+        if not hasattr(self, "_serving"):
+            if epochs is None:
+                return self.fit(X, y, items=items)
+            planned, self.epochs = self.epochs, epochs
+            try:
+                return self.fit(X, y, items=items)
+            finally:
+                self.epochs = planned
+        plan = estimator.plan(self, epochs)
+        estimator.check_columns(self, X, reset=False)
+        with self._lock:
+            before, options = self._serving, self._options()
+            coded = estimator.code_more(X, items, before)
+            histories = before.histories.append(coded.events, len(coded.users)).compact()
+            learned = learn_on(
+                plan,
+                before.network,
+                self._optimizer_state,
+                histories,
+                np.unique(coded.events.users),
+                coded.table,
+                draw_seed(self.random_state) + self._n_fits,
+                options,
+            )
+            self._serving = estimator.serve(plan, learned, coded, histories)
+            self.history_ = self.history_ + learned.records
+            self._optimizer_state = learned.optimizer_state
+            self._n_fits += 1
+        return self
+
+    def observe(self, X: Any, *, on_unsupported_targets: str = "raise") -> Recommender:
+        """Take in new events at once: histories move, weights do not.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Events of known items, by known or new users.
+        on_unsupported_targets : {"raise", "warn", "ignore"}, default="raise"
+            What to do about events of unknown items.
+
+        Returns
+        -------
+        Recommender
+            Itself. Reads in other threads see the state before or after, never half of it.
+        """
+        check_is_fitted(self)
+        with self._lock:
+            serving = self._serving
+            events, users, unknown = code_observed(X, serving.users, serving.items)
+            report_unsupported("items in X", unknown.tolist(), on_unsupported_targets)
+            self._serving = serving.with_events(events, users)
+        return self
+
+    def add_items(self, items: Any) -> Recommender:
+        """Put new items into the catalogue by their content, without training.
+
+        Parameters
+        ----------
+        items : table or Items
+            ``item_id`` and the content columns that `fit` had.
+
+        Returns
+        -------
+        Recommender
+            Itself.
+
+        Raises
+        ------
+        MissingContentError
+            If the item encoder reads no content.
+        InvalidInputError
+            If an item is in the catalogue already.
+        """
+        check_is_fitted(self)
+        with self._lock:
+            serving = self._serving
+            if not serving.network.items.has_content:
+                raise MissingContentError(
+                    "add_items needs an item encoder with content, such as "
+                    f"item_encoder='bert+id'; got {self.item_encoder!r}."
+                )
+            ids, content = read_items(items)
+            known = serving.items.codes(ids) >= 0
+            if known.any():
+                row = int(np.flatnonzero(known)[0])
+                raise InvalidInputError(
+                    "items must be new to the catalogue; "
+                    f"row {row} names {ids[row]!r}, which is in it."
+                )
+            self._serving = serving.with_items(ids, content, self._options())
+        return self
+
+    # ---- asking
+
+    def recommend(
+        self,
+        users: Sequence[Any] | None = None,
+        *,
+        histories: Sequence[Sequence[Any]] | None = None,
+        texts: Sequence[Sequence[str]] | None = None,
+        k: int = 10,
+        filter_viewed: bool = True,
+        items_to_recommend: Sequence[Any] | None = None,
+        items_to_exclude: Sequence[Any] | None = None,
+        on_unsupported_targets: str = "raise",
+    ) -> Any:
+        """Return the best `k` items for known users, for histories, or for histories in words.
+
+        Parameters
+        ----------
+        users : sequence of user ids, default=None
+            Known users; all of them if no query is named.
+        histories : sequence of sequences of item ids, default=None
+            People who need not be known; an event may also be a :class:`palate.Text`.
+        texts : sequence of sequences of str, default=None
+            Histories told in words, such as ``[["I bought a book"]]``.
+        k : int, default=10
+            Most items for each query.
+        filter_viewed : bool, default=True
+            Leave out the items of the query's own history.
+        items_to_recommend, items_to_exclude : sequences of item ids, default=None
+            The only items allowed; items not allowed.
+        on_unsupported_targets : {"raise", "warn", "ignore"}, default="raise"
+            What to do about unknown users and items: skip them or raise.
+
+        Returns
+        -------
+        table
+            ``user_id, item_id, score, rank`` (from 1), of the library that X was a table of
+            (pandas otherwise). `histories` and `texts` are numbered 0, 1, … as ``user_id``. A
+            query has fewer rows where fewer valid items exist. Ties go to the item that comes
+            first in the catalogue.
+
+        Raises
+        ------
+        UnsupportedTargetError
+            For unknown users or items, if asked to.
+        InvalidInputError, InvalidParameterError
+            If more than one kind of query is given, or a parameter is out of range.
+        """
+        check_is_fitted(self)
+        check_int("k", k, minimum=1)
+        check_choice("filter_viewed", filter_viewed, (True, False))
+        serving = self._serving
+        queries = self._queries(serving, users, histories, texts, on_unsupported_targets)
+        include, unknown = code_list("items_to_recommend", items_to_recommend, serving.items)
+        report_unsupported("items_to_recommend", unknown, on_unsupported_targets)
+        exclude, _ = code_list("items_to_exclude", items_to_exclude, serving.items)
+        scores, codes = serving.top_items(
+            queries, k, self._options(), filter_viewed=filter_viewed, include=include, exclude=exclude
+        )
+        return estimator.result_table(
+            {"user_id": queries.labels}, scores, codes, serving.items, self._library
+        )
+
+    def recommend_to_items(
+        self,
+        item_ids: Sequence[Any],
+        *,
+        k: int = 10,
+        filter_itself: bool = True,
+        on_unsupported_targets: str = "raise",
+    ) -> Any:
+        """Return the `k` nearest items of each item.
+
+        Parameters
+        ----------
+        item_ids : sequence of item ids
+        k : int, default=10
+        filter_itself : bool, default=True
+            Leave out the item itself.
+        on_unsupported_targets : {"raise", "warn", "ignore"}, default="raise"
+
+        Returns
+        -------
+        table
+            ``target_item_id, item_id, score, rank``.
+        """
+        check_is_fitted(self)
+        check_int("k", k, minimum=1)
+        serving = self._serving
+        ids, targets, unknown = estimator.known_items(item_ids, serving.items)
+        report_unsupported("items", unknown, on_unsupported_targets)
+        scores, codes = serving.similar_items(targets, k, filter_itself=filter_itself)
+        return estimator.result_table(
+            {"target_item_id": ids}, scores, codes, serving.items, self._library
+        )
+
+    def predict(self, X: Any, *, k: int = 10, filter_viewed: bool = True) -> np.ndarray:
+        """Return the best items for the user of each row of X.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Only the users are read; a list of histories is answered history by history.
+        k : int, default=10
+        filter_viewed : bool, default=True
+
+        Returns
+        -------
+        ndarray of shape (n_rows, k)
+            Item ids, best first. A row that runs out ends in NaN (number ids) or None.
+        """
+        check_is_fitted(self)
+        check_int("k", k, minimum=1)
+        serving, (queries, rows) = self._serving, self._row_queries(X)
+        _, codes = serving.top_items(queries, k, self._options(), filter_viewed=filter_viewed)
+        return estimator.padded_ids(codes, serving.items, k)[rows]
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the user vector for the user of each row of X.
+
+        Parameters
+        ----------
+        X : as in `predict`
+
+        Returns
+        -------
+        float32 ndarray of shape (n_rows, dim)
+        """
+        check_is_fitted(self)
+        serving, (queries, rows) = self._serving, self._row_queries(X)
+        vectors = serving.user_vectors(queries, self._options()).cpu().numpy()
+        return np.asarray(vectors[rows])
+
+    def fit_transform(self, X: Any, y: Any = None, *, items: Any = None) -> np.ndarray:
+        """Fit, and return the user vector of each row of X."""
+        return self.fit(X, y, items=items).transform(X)
+
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        metric: str = "ndcg",
+        k: int = 10,
+        filter_viewed: bool = True,
+    ) -> float:
+        """Return a ranking metric on held-out events, over the full catalogue.
+
+        Parameters
+        ----------
+        X : table or array of events
+            What each user did later: the items to find.
+        y : None
+            Ignored.
+        metric : {"ndcg", "hr", "recall", "precision", "mrr", "map"}, default="ndcg"
+        k : int, default=10
+        filter_viewed : bool, default=True
+            Leave out the items of the user's history. Where people come back to the same items,
+            pass False: a filtered repeat counts as a miss.
+
+        Returns
+        -------
+        float
+            The mean over the users of X, in [0, 1]; users and items that the model does not know
+            count as misses.
+
+        Warns
+        -----
+        UnsupportedTargetWarning
+            If X names unknown users.
+        """
+        check_is_fitted(self)
+        estimator.check_columns(self, X, reset=False)
+        return estimator.score(self._serving, X, metric, k, filter_viewed, self._options())
+
+    # ---- keeping
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a folder, atomically.
+
+        Parameters
+        ----------
+        folder : path
+            Made, or replaced if it holds a saved model.
+        """
+        check_is_fitted(self)
+        persistence.save(self, folder)
+
+    @classmethod
+    def load(
+        cls, folder: str | os.PathLike[str], *, options: RunOptions | None = None
+    ) -> Recommender:
+        """Read a fitted model from a folder; no code from the folder runs.
+
+        Parameters
+        ----------
+        folder : path
+        options : RunOptions, default=None
+            How to run it here; not part of what is saved.
+
+        Returns
+        -------
+        Recommender
+            It recommends at once and can be trained on.
+
+        Raises
+        ------
+        PersistenceError
+            If the folder is not a model of a version that can be read, or is incomplete.
+        """
+        return persistence.load(cls, folder, options)
+
+    # ---- what was learned
+
+    @property
+    def item_ids_(self) -> np.ndarray:
+        """The catalogue's ids."""
+        return self._fitted().items.array
+
+    @property
+    def user_ids_(self) -> np.ndarray:
+        """The known users' ids."""
+        return self._fitted().users.array
+
+    @property
+    def item_vectors_(self) -> np.ndarray:
+        """The catalogue's vectors."""
+        return np.asarray(self._fitted().vectors.cpu().numpy())
+
+    @property
+    def ranker_(self) -> Any:
+        """The ranker that holds the catalogue."""
+        return self._fitted().ranker
+
+    @property
+    def user_encoder_(self) -> Any:
+        """The network over histories."""
+        return self._fitted().network.users
+
+    @property
+    def item_encoder_(self) -> Any:
+        """The network over items."""
+        return self._fitted().network.items
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Name the columns of `transform`."""
+        check_is_fitted(self)
+        width = self._serving.vectors.shape[1]
+        return np.array([f"recommender{i}" for i in range(width)], dtype=object)
+
+    # ---- inside
+
+    def _fitted(self) -> Serving:
+        if "_serving" not in vars(self):
+            raise AttributeError("This Recommender is not fitted yet: call fit first.")
+        return self._serving
+
+    def _options(self) -> RunOptions:
+        return RunOptions() if self.options is None else self.options
+
+    def _queries(
+        self, serving: Serving, users: Any, histories: Any, texts: Any, on_unsupported: str
+    ) -> Any:
+        named = [n for n, v in (("users", users), ("histories", histories), ("texts", texts)) if v is not None]
+        if len(named) > 1:
+            raise InvalidInputError(
+                f"one kind of query must be given at a time; got {' and '.join(named)}."
+            )
+        if histories is not None:
+            return history_queries(histories, serving.items, on_unsupported)
+        if texts is not None:
+            return text_queries(texts, len(serving.items))
+        return user_queries(
+            users, serving.users, serving.histories, len(serving.items), on_unsupported
+        )
+
+    def _row_queries(self, X: Any) -> tuple[Any, np.ndarray]:
+        serving = self._serving
+        if is_histories(X):
+            queries = history_queries(X, serving.items, "raise")
+            return queries, np.arange(len(queries))
+        users, rows = estimator.users_of_rows(self, X)
+        found = user_queries(
+            users, serving.users, serving.histories, len(serving.items), "raise"
+        )
+        return found, rows
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_serving")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        state.pop("_lock", None)
+        if isinstance(state.get("_library"), ModuleType):
+            state["_library"] = state["_library"].__name__
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if isinstance(state.get("_library"), str):
+            state["_library"] = estimator.library_named(state["_library"])
+            state["_lock"] = threading.Lock()
+        super().__setstate__(state)
+
+    def __sklearn_tags__(self) -> Any:
+        return estimator.tags(super().__sklearn_tags__())

@@ -1,0 +1,158 @@
+"""What answers queries: vocabularies, histories, network and catalogue, frozen at one moment."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate._options import RunOptions
+from palate.data.histories import CodedEvents, Histories
+from palate.data.items import ItemTable
+from palate.data.vocabulary import Vocabulary
+from palate.queries import Queries
+from palate.training.network import TasteNetwork
+
+# More excluded items than this are cheaper to leave out of the catalogue than to name per user.
+_FEW_EXCLUDED = 256
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A fitted model at one moment; an update makes a new one, so a reader never sees half.
+
+    Attributes
+    ----------
+    users, items : Vocabulary
+    table : ItemTable
+        Content, one row an item.
+    histories : Histories
+    network : TasteNetwork
+        In evaluation mode.
+    vectors : float32 Tensor of shape (n_items, dim)
+        The catalogue.
+    ranker : Ranker
+        Fitted on `vectors`.
+    """
+
+    users: Vocabulary
+    items: Vocabulary
+    table: ItemTable
+    histories: Histories
+    network: TasteNetwork
+    vectors: Tensor
+    ranker: Any
+
+    def with_events(self, events: CodedEvents, users: Vocabulary) -> Serving:
+        """Return the model after more events; no weight changes."""
+        return replace(self, users=users, histories=self.histories.append(events, len(users)))
+
+    def with_items(self, ids: np.ndarray, content: ItemTable, options: RunOptions) -> Serving:
+        """Return the model with new items at the end of the catalogue; no weight changes."""
+        items, table = self.items.extend(ids), self.table.concatenate(content)
+        network = copy.deepcopy(self.network)
+        n_new = len(items) - len(self.items)
+        with torch.no_grad():
+            # Ids of items that were never trained on stay silent: content speaks for them.
+            seen = torch.cat([seen_items(self.network), torch.zeros(n_new, dtype=torch.bool)])
+            network.items.extend(table, seen, options)
+            codes = torch.arange(len(self.items), len(items), device=self.vectors.device)
+            new = network.items(codes).detach()
+        ranker = copy.copy(self.ranker)
+        ranker.extend(new)
+        return replace(
+            self,
+            items=items,
+            table=table,
+            network=network.eval(),
+            vectors=torch.cat([self.vectors, new]),
+            ranker=ranker,
+        )
+
+    @torch.inference_mode()
+    def user_vectors(self, queries: Queries, options: RunOptions) -> Tensor:
+        """Return the user vector of each query: (n_queries, dim)."""
+        vectors = self.vectors
+        if queries.texts:
+            spoken = self.network.items.encode_texts(queries.texts, options)
+            vectors = torch.cat([vectors, spoken.to(vectors)])
+        return self.network.encode_histories(vectors, queries.indptr, queries.items)
+
+    def top_items(
+        self,
+        queries: Queries,
+        k: int,
+        options: RunOptions,
+        *,
+        filter_viewed: bool = True,
+        include: np.ndarray | None = None,
+        exclude: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores (n, k) and codes (n, k) of each query's best items, padded with -1.
+
+        Parameters
+        ----------
+        queries : Queries
+        k : int
+        options : RunOptions
+        filter_viewed : bool, default=True
+            Leave out the items of the query's own history.
+        include, exclude : int64 ndarrays, default=None
+            Codes that alone may, or may not, be returned.
+        """
+        n_items = len(self.items)
+        if exclude is not None and len(exclude) > _FEW_EXCLUDED:
+            include = np.setdiff1d(np.arange(n_items) if include is None else include, exclude)
+            exclude = None
+        k = min(k, n_items)
+        allowed = None if include is None else torch.from_numpy(include).to(self.vectors.device)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        codes = np.full((len(queries), k), -1, np.int64)
+        size = options.inference_batch_size
+        for start in range(0, len(queries), size):
+            part = queries[start : start + size]
+            pairs = _excluded_pairs(part, n_items, filter_viewed, exclude)
+            found = self.ranker.topk(
+                self.user_vectors(part, options), k, exclude=pairs, include=allowed
+            )
+            width = found.indices.shape[1]
+            scores[start : start + size, :width] = found.scores.float().cpu().numpy()
+            codes[start : start + size, :width] = found.indices.cpu().numpy()
+        return scores, codes
+
+    def similar_items(
+        self, targets: np.ndarray, k: int, *, filter_itself: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores (n, k) and codes (n, k) of the items nearest to each target item."""
+        queries = self.vectors[torch.from_numpy(targets).to(self.vectors.device)]
+        rows = torch.arange(len(targets))
+        own = (rows, torch.from_numpy(targets)) if filter_itself else None
+        found = self.ranker.topk(queries, min(k, len(self.items)), exclude=own)
+        return found.scores.float().cpu().numpy(), found.indices.cpu().numpy()
+
+
+def seen_items(network: TasteNetwork) -> Tensor:
+    """Return which items training has reached, on the CPU."""
+    return network.seen.cpu()
+
+
+def _excluded_pairs(
+    queries: Queries, n_items: int, filter_viewed: bool, exclude: np.ndarray | None
+) -> tuple[Tensor, Tensor] | None:
+    rows: Sequence[np.ndarray] = []
+    items: Sequence[np.ndarray] = []
+    if filter_viewed:
+        known = queries.items < n_items  # codes beyond the catalogue stand for texts
+        at = np.repeat(np.arange(len(queries)), np.diff(queries.indptr))
+        rows, items = [at[known]], [queries.items[known]]
+    if exclude is not None and len(exclude):
+        rows = [*rows, np.repeat(np.arange(len(queries)), len(exclude))]
+        items = [*items, np.tile(exclude, len(queries))]
+    if not rows:
+        return None
+    return torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(items))
