@@ -46,10 +46,7 @@ class ContentCache:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self.folder = folder
-        self._failed = False
-
-    def __repr__(self) -> str:
-        return f"ContentCache({str(self.path.parent)!r})"
+        self._failed: set[str] = set()  # of "read" and "write"
 
     @property
     def path(self) -> Path:
@@ -73,7 +70,7 @@ class ContentCache:
             Read-only arrays; a key that is not stored is left out.
         """
         found: dict[bytes, np.ndarray] = {}
-        if not self._failed:
+        if "read" not in self._failed:
             with self._guard("read"):
                 found = self._select(keys)
         return found
@@ -88,7 +85,7 @@ class ContentCache:
         vectors : float ndarray of shape (n_keys, dim)
             Kept as float32; a key that is stored already is overwritten.
         """
-        if self._failed or not len(keys):
+        if "write" in self._failed or not len(keys):
             return
         values = np.ascontiguousarray(vectors, dtype="<f4")
         finite = np.isfinite(values).all(axis=1)
@@ -136,8 +133,10 @@ class ContentCache:
         try:
             yield
         except (sqlite3.OperationalError, OSError) as error:
-            self._failed = True
-            self._warn(f"The content cache {self.path} cannot be used: {verb} failed ({error}).")
+            first = not self._failed
+            self._failed.add(verb)
+            if first:
+                self._warn(f"The content cache {self.path} failed to {verb} ({error}).")
         except sqlite3.DatabaseError as error:
             self._move_aside(error)
 
@@ -149,9 +148,10 @@ class ContentCache:
                 for path in self._files():
                     if path.exists():
                         path.rename(path.with_name(path.name + aside))
+            target = f"was moved to {self.path.name}{aside}"
         except OSError:
-            self._failed = True
-        target = "could not be moved" if self._failed else f"was moved to {self.path.name}{aside}"
+            self._failed |= {"read", "write"}
+            target = "could not be moved"
         self._warn(f"The content cache {self.path} is damaged ({error}); it {target}.")
 
     @staticmethod

@@ -59,7 +59,7 @@ def _layers(module: nn.Module) -> nn.ModuleList:
             outermost.append((name, child))
     if not outermost:
         raise InvalidParameterError(
-            'finetune must be "frozen" or "full" for a model without a list of layers; '
-            f'got "last" for {type(module).__name__}.'
+            "finetune must be 'frozen' or 'full' for a model without a list of layers; "
+            f"got 'last' for {type(module).__name__}."
         )
     return outermost[-1][1]

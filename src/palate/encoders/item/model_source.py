@@ -123,7 +123,7 @@ and model.safetensors, or a Hugging Face name; got '/no/such/folder', which is n
     if text == MINILM:
         return _resolve_minilm()
     folder = Path(text).expanduser()
-    if folder.is_dir():
+    if text and folder.is_dir():  # Path("") would be the working folder
         return _checked(text, folder.resolve())
     if isinstance(name, os.PathLike) or not _looks_like_hub_name(text):
         raise _refuse(text, "which is not a folder")
