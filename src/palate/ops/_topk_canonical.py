@@ -46,22 +46,6 @@ def tree_sum(terms: Tensor) -> Tensor:
     return terms[..., 0] + 0.0
 
 
-def unit_rows(x: Tensor) -> Tensor:
-    """Scale the rows of x (n, dim) to length 1 in float32; zero rows stay zero.
-
-    The norm is a float64 :func:`tree_sum`, so a row's result does not depend on its neighbours.
-
-    Examples
-    --------
-    >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
-    tensor([[0.6000, 0.8000],
-            [0.0000, 0.0000]])
-    """
-    wide = x.double()
-    norm = tree_sum(wide * wide).sqrt_()
-    return (wide / norm.masked_fill_(norm == 0, 1.0).unsqueeze(-1)).float()
-
-
 def canonical_scores(queries: Tensor, items: Tensor, metric: str) -> Tensor:
     """Score rows of `queries` against the same rows of `items`.
 

@@ -8,11 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from palate.exceptions import InvalidInputError
-from palate.ops._topk_canonical import unit_rows
-
-#: Rows that share one norm bound, so that one long row does not loosen the bound of all.
-NORM_BLOCK = 1024
+from palate.ops._topk_filters import positions_between
+from palate.ops._topk_prepare import Codes8, item_bias, peak_norms, prepared_rows, quantized
 
 STORAGE_DTYPES = {
     "float32": torch.float32,
@@ -34,14 +31,20 @@ class Segment:
         Code of the first row.
     codes : int64 Tensor of shape (n,) or None
         Rising codes of the rows, where they are not ``start, start + 1, ...``.
-    norms : float64 Tensor of shape (ceil(n / NORM_BLOCK),)
+    norms : float64 Tensor of shape (ceil(n / NORM_BLOCK),), on the CPU
         The largest norm in every block of rows.
+    bias : float32 Tensor of shape (n,) or None
+        Minus half the squared norms, for the Euclidean metric.
+    codes8 : Codes8 or None
+        The int8 copy.
     """
 
     vectors: Tensor
     start: int
     codes: Tensor | None
     norms: Tensor
+    bias: Tensor | None = None
+    codes8: Codes8 | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -68,59 +71,37 @@ class Catalogue:
     storage: str = "float32"
 
 
-def check_finite(name: str, x: Tensor, start: int = 0) -> None:
-    """Raise if x (n, dim) has a value that is not finite, and name its row."""
-    # A sum of finite values may overflow, so it only says where to look closer.
-    if bool(x.sum(dtype=torch.float32).isfinite()):
-        return
-    bad = ~x.isfinite().all(1)
-    if bool(bad.any()):
-        row = int(bad.nonzero()[0, 0])
-        value = x[row][~x[row].isfinite()][0].item()
-        raise InvalidInputError(f"{name} must be finite numbers; got {value} in row {start + row}.")
-
-
-def block_norms(vectors: Tensor) -> Tensor:
-    """Return the largest row norm of every NORM_BLOCK rows, rounded up."""
-    peaks = [
-        float(torch.linalg.vector_norm(block, dim=1, dtype=torch.float32).max())
-        for block in vectors.split(NORM_BLOCK)
-        if len(block)
-    ]
-    # The float32 norm itself errs by less than a part in a thousand.
-    return torch.tensor(peaks, dtype=torch.float64) * 1.001 + 1e-30
-
-
-def make_segment(
-    items: Tensor,
-    metric: str,
-    storage: torch.dtype,
-    *,
-    start: int = 0,
-    codes: Tensor | None = None,
-    copy: bool = False,
+def segment_of(
+    vectors: Tensor, metric: str, *, start: int = 0, codes: Tensor | None = None, int8: bool = False
 ) -> Segment:
-    """Check, normalise and place a run of items as one segment."""
-    check_finite("items", items, start)
-    vectors = unit_rows(items) if metric == "cosine" else items.float()
-    vectors = vectors.to(storage).contiguous()
-    if copy and vectors.data_ptr() == items.data_ptr():
-        vectors = vectors.clone()
-    return Segment(vectors, start, codes, block_norms(vectors))
+    """Describe rows that are already checked, normalised and stored."""
+    norms = prepared_rows("items", vectors, unit=False, start=start)[1]
+    return Segment(
+        vectors,
+        start,
+        codes,
+        peak_norms(norms),
+        item_bias(norms) if metric == "euclidean" else None,
+        quantized(vectors) if int8 else None,
+    )
 
 
 def raw_segments(
     items: Tensor, metric: str, rows: int, include: Tensor | None
 ) -> Iterator[Segment]:
-    """Yield plain vectors as segments of at most `rows` rows, made on the fly."""
+    """Yield plain vectors as segments of at most `rows` rows, made on the fly.
+
+    Rows that need no normalising are read where they lie.
+    """
     n = len(items) if include is None else len(include)
+    if include is None and metric != "cosine" and items.dtype == torch.float32:
+        rows = max(n, 1)
     for begin in range(0, n, rows):
-        if include is None:
-            yield make_segment(items[begin : begin + rows], metric, torch.float32, start=begin)
-        else:
-            codes = include[begin : begin + rows]
-            chosen = items[codes.to(items.device)]
-            yield make_segment(chosen, metric, torch.float32, codes=codes)
+        codes = None if include is None else include[begin : begin + rows]
+        block = items[begin : begin + rows] if codes is None else items[codes.to(items.device)]
+        vectors, norms = prepared_rows("items", block, unit=metric == "cosine", start=begin)
+        bias = item_bias(norms) if metric == "euclidean" else None
+        yield Segment(vectors, begin, codes, peak_norms(norms), bias)
 
 
 def kept_segments(catalogue: Catalogue, include: Tensor | None, rows: int) -> Iterator[Segment]:
@@ -129,35 +110,34 @@ def kept_segments(catalogue: Catalogue, include: Tensor | None, rows: int) -> It
         yield from catalogue.segments
         return
     for segment in catalogue.segments:
-        low, high = torch.searchsorted(
-            include, torch.tensor([segment.start, segment.start + len(segment)])
-        ).tolist()
-        for codes in include[low:high].split(rows):
+        for codes in positions_between(include, segment.start, len(segment)).split(rows):
             if len(codes):
-                vectors = segment.vectors[(codes - segment.start).to(segment.vectors.device)]
-                yield Segment(vectors, 0, codes, block_norms(vectors))
+                chosen = segment.vectors[(codes - segment.start).to(segment.vectors.device)]
+                yield segment_of(chosen, catalogue.metric, codes=codes)
 
 
 def new_catalogue(vectors: Tensor, metric: str, storage: str) -> Catalogue:
     """Check, normalise and place vectors (n_items, dim)."""
-    empty = Catalogue(metric, (), 0, vectors.shape[1], storage)
-    return extend_catalogue(empty, vectors)
+    return extend_catalogue(Catalogue(metric, (), 0, vectors.shape[1], storage), vectors)
 
 
 def extend_catalogue(catalogue: Catalogue, vectors: Tensor) -> Catalogue:
     """Return a catalogue with more rows; tensors of the old one are shared, never changed.
 
-    A short last segment is joined with the new rows, so that n extensions copy each row about
-    log(n) times and leave few segments.
+    A last segment that is not longer is joined with the new rows, so that n extensions copy each
+    row about log(n) times and leave few segments.
     """
     if not len(vectors):
         return catalogue
-    kept = list(catalogue.segments)
-    dtype = STORAGE_DTYPES[catalogue.storage]
-    new = make_segment(vectors, catalogue.metric, dtype, start=catalogue.n_items, copy=True)
-    while kept and len(kept[-1]) <= len(new):
+    metric, kept = catalogue.metric, list(catalogue.segments)
+    ready = prepared_rows("vectors", vectors, unit=metric == "cosine")[0]
+    placed = ready.to(STORAGE_DTYPES[catalogue.storage])
+    if placed.data_ptr() == vectors.data_ptr():
+        placed = placed.clone()
+    start = catalogue.n_items
+    while kept and len(kept[-1]) <= len(placed):
         last = kept.pop()
-        joined = torch.cat([last.vectors, new.vectors])
-        new = Segment(joined, last.start, None, block_norms(joined))
+        placed, start = torch.cat([last.vectors, placed]), last.start
+    new = segment_of(placed, metric, start=start, int8=catalogue.storage == "int8")
     total = catalogue.n_items + len(vectors)
     return replace(catalogue, segments=(*kept, new), n_items=total)

@@ -139,3 +139,29 @@ def allowed_codes(include: Any, n_items: int) -> Tensor | None:
     codes = as_codes("include", include)
     check_range("include", codes, n_items)
     return torch.unique(codes)
+
+
+def positions_between(codes: Tensor, start: int, size: int) -> Tensor:
+    """Return the sorted `codes` that lie in [start, start + size).
+
+    Examples
+    --------
+    >>> positions_between(torch.tensor([1, 4, 9]), 3, 4)
+    tensor([4])
+    """
+    low, high = torch.searchsorted(codes, torch.tensor([start, start + size])).tolist()
+    return codes[low:high]
+
+
+def rows_of_lists(lists: ItemLists | None, begin: int, end: int) -> ItemLists | None:
+    """Return the lists of queries `begin` to `end`.
+
+    Examples
+    --------
+    >>> rows_of_lists(ItemLists(torch.tensor([0, 1, 3]), torch.tensor([4, 2, 5])), 1, 2)
+    ItemLists(indptr=tensor([0, 2]), indices=tensor([2, 5]))
+    """
+    if lists is None:
+        return None
+    indptr = lists.indptr[begin : end + 1]
+    return ItemLists(indptr - indptr[0], lists.indices[int(indptr[0]) : int(indptr[-1])])

@@ -9,9 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from palate.ops._topk_block import QueryBlock
 from palate.ops._topk_canonical import SCREEN_LIMIT, canonical_scores, screen_error
-from palate.ops._topk_catalogue import NORM_BLOCK, Segment
+from palate.ops._topk_catalogue import Segment
 from palate.ops._topk_filters import ItemLists
+from palate.ops._topk_prepare import NORM_BLOCK
 
 #: Scores of one tile: 4 MiB of float32 stays in the cache that cores share.
 TILE_SCORES = 1 << 20
@@ -51,34 +53,51 @@ class Best:
         self.codes[touched] = all_codes[take].view(-1, k)
 
 
-def scan(
-    best: Best,
-    queries: Tensor,
-    segment: Segment,
-    metric: str,
-    exclude: ItemLists | None,
-    *,
-    item_block: int | None,
-    budget: int,
-) -> None:
-    """Merge the best items of a segment into `best`, tile by tile."""
-    n_queries, dim = queries.shape
-    limit = max(1, budget // 32 // max(n_queries, dim, 1))
-    width = min(item_block or max(256, TILE_SCORES // max(n_queries, 1)), limit)
-    pairs = max(1, budget // (64 * max(dim, 1) + 512))
-    norms = torch.linalg.vector_norm(queries, dim=1, dtype=torch.float64) * 1.001
-    squares = queries.double().square().sum(1)
-    for begin in range(0, len(segment), width):
-        block = segment.vectors[begin : begin + width].float()
-        peak = float(segment.norms[begin // NORM_BLOCK : -(-(begin + width) // NORM_BLOCK)].max())
-        tile, error = _screened(queries, block, metric, norms, peak)
-        _drop_excluded(tile, segment, begin, exclude)
-        hits = tile > _cut(tile, best, squares, error, metric).unsqueeze(1)
-        _score_hits(best, queries, block, segment, begin, hits, metric, pairs)
+class Search:
+    """The running best of a block of queries while segments pass by."""
+
+    def __init__(self, block: QueryBlock) -> None:
+        self.block = block
+        queries = block.queries
+        self.best = Best(len(queries), block.k, queries.device)
+        self.norms = block.norms.to(queries.device) * (1 + 1e-6)
+        self.squares = queries.double().square().sum(1)
+        self.exclude = block.exclude
+
+    def scan(self, segment: Segment, *, last: bool) -> None:
+        """Merge the best items of a segment, tile by tile."""
+        n_queries, dim = self.block.queries.shape
+        limit = max(1, self.block.budget // 64 // max(n_queries, dim, 1))
+        auto = max(256, TILE_SCORES // max(n_queries, 1))
+        width = min(self.block.item_block or auto, limit)
+        for begin in range(0, len(segment), width):
+            self._scan_tile(segment, begin, width)
+
+    def _scan_tile(self, segment: Segment, begin: int, width: int) -> None:
+        vectors = segment.vectors[begin : begin + width].float()
+        bias = None if segment.bias is None else segment.bias[begin : begin + width]
+        last = -(-(begin + len(vectors)) // NORM_BLOCK)
+        peak = float(segment.norms[begin // NORM_BLOCK : last].max())
+        queries, metric = self.block.queries, self.block.metric
+        tile, error = _screened(queries, vectors, metric, bias, self.norms, peak)
+        _drop_excluded(tile, segment, begin, self.exclude)
+        hits = tile > _cut(tile, self.best, self.squares, error, metric).unsqueeze(1)
+        pairs = max(1, self.block.budget // (128 * max(queries.shape[1], 1) + 512))
+        _score_hits(self.best, queries, vectors, segment, begin, hits, metric, pairs)
+
+    def finish(self, scores: Tensor, codes: Tensor) -> None:
+        """Write the best into the first columns."""
+        scores[:, : self.block.k] = self.best.scores
+        codes[:, : self.block.k] = self.best.codes
+
+
+def is_usable_for(block: QueryBlock, segment: Segment) -> bool:
+    """Say yes: this back end runs everywhere."""
+    return True
 
 
 def _screened(
-    queries: Tensor, block: Tensor, metric: str, norms: Tensor, peak: float
+    queries: Tensor, block: Tensor, metric: str, bias: Tensor | None, norms: Tensor, peak: float
 ) -> tuple[Tensor, Tensor]:
     """Return float32 numbers that rank as the metric does, and the error of each row."""
     largest = max(float(norms.max()), peak)
@@ -86,10 +105,9 @@ def _screened(
         tile = queries.new_zeros(len(queries), len(block))
         return tile, torch.full_like(norms, torch.inf)
     error = screen_error(norms, peak, queries.shape[1], metric)
-    if metric != "euclidean":
+    if bias is None:
         return torch.mm(queries, block.T), error
-    half = (block.double().square().sum(1) / -2).float()
-    return torch.addmm(half, queries, block.T), error
+    return torch.addmm(bias.to(queries.device), queries, block.T), error
 
 
 def _drop_excluded(tile: Tensor, segment: Segment, begin: int, exclude: ItemLists | None) -> None:

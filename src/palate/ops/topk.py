@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from palate._validation import check_choice, check_int
 from palate.exceptions import InvalidInputError
-from palate.ops import _topk_torch
-from palate.ops._topk_canonical import unit_rows
-from palate.ops._topk_catalogue import Catalogue, check_finite, kept_segments, raw_segments
-from palate.ops._topk_filters import ItemLists, allowed_codes, exclusion_lists
+from palate.ops import _topk_native, _topk_torch
+from palate.ops._topk_block import BlockSearch, QueryBlock
+from palate.ops._topk_catalogue import Catalogue, Segment, kept_segments, raw_segments
+from palate.ops._topk_filters import ItemLists, allowed_codes, exclusion_lists, rows_of_lists
+from palate.ops._topk_prepare import prepared_rows
 from palate.ops.similarity import METRICS
 
 __all__ = ["Catalogue", "ItemLists", "TopK", "topk"]
@@ -97,33 +99,32 @@ def topk(
     if item_block is not None:
         check_int("item_block", item_block, minimum=1)
     check_choice("metric", metric, METRICS)
-    queries, n_items = _checked(queries, items, metric)
+    n_items = _check_shapes(queries, items, metric)
     lists = exclusion_lists(exclude, len(queries), n_items)
-    codes = allowed_codes(include, n_items)
+    allowed = allowed_codes(include, n_items)
     out = TopK(
         torch.full((len(queries), k), -torch.inf, device=queries.device),
         torch.full((len(queries), k), -1, dtype=torch.int64, device=queries.device),
     )
-    # A query's merge state is about a hundred bytes a place.
-    rows = max(1, min(QUERY_BLOCK, memory_budget // 4 // (128 * min(k, max(n_items, 1)) + 4096)))
+    places = min(k, n_items)
+    if not places or not len(queries):
+        return out
+    rows = _query_rows(places, n_items, queries.shape[1], memory_budget)
     for begin in range(0, len(queries), rows):
         part = slice(begin, begin + rows)
-        _search(
-            TopK(out.scores[part], out.indices[part]),
-            queries[part],
-            items,
-            metric,
-            _slice_lists(lists, begin, begin + rows),
-            codes,
-            item_block,
-            memory_budget,
+        vectors, norms = prepared_rows(
+            "queries", queries[part].detach(), unit=metric == "cosine", start=begin
         )
+        block = QueryBlock(
+            *(vectors.float(), norms, metric, places, n_items),
+            *(rows_of_lists(lists, begin, begin + len(vectors)), item_block, memory_budget),
+        )
+        _search(out.scores[part], out.indices[part], block, items, allowed)
     return out
 
 
-def _checked(queries: Tensor, items: Tensor | Catalogue, metric: str) -> tuple[Tensor, int]:
-    """Return the queries as they are scored, and the number of items."""
-    vectors = [("queries", queries)]
+def _check_shapes(queries: Tensor, items: Tensor | Catalogue, metric: str) -> int:
+    """Check the vectors' shapes, and return the number of items."""
     if isinstance(items, Catalogue):
         if items.metric != metric:
             raise InvalidInputError(
@@ -131,54 +132,60 @@ def _checked(queries: Tensor, items: Tensor | Catalogue, metric: str) -> tuple[T
             )
         n_items, dim = items.n_items, items.dim
     else:
-        vectors.append(("items", items))
-    for name, value in vectors:
-        if not isinstance(value, Tensor) or value.ndim != 2 or not value.is_floating_point():
-            got = tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
-            raise InvalidInputError(f"{name} must be a two-dimensional float tensor; got {got}.")
-    if not isinstance(items, Catalogue):
+        check_matrix("items", items)
         n_items, dim = items.shape
+    check_matrix("queries", queries)
     if queries.shape[1] != dim:
         raise InvalidInputError(
             f"queries must have the {dim} columns of the items; got {queries.shape[1]}."
         )
-    queries = queries.detach()
-    check_finite("queries", queries)
-    return (unit_rows(queries) if metric == "cosine" else queries.float()).contiguous(), n_items
+    return n_items
 
 
-def _slice_lists(lists: ItemLists | None, begin: int, end: int) -> ItemLists | None:
-    """Return the exclusions of queries begin to end."""
-    if lists is None:
-        return None
-    indptr = lists.indptr[begin : end + 1]
-    return ItemLists(indptr - indptr[0], lists.indices[int(indptr[0]) : int(indptr[-1])])
+def check_matrix(name: str, value: Any) -> None:
+    """Raise unless `value` is a two-dimensional float tensor."""
+    if not isinstance(value, Tensor):
+        got = type(value).__name__
+    elif value.ndim != 2 or not value.is_floating_point():
+        got = f"{value.dtype} of shape {tuple(value.shape)}"
+    else:
+        return
+    raise InvalidInputError(f"{name} must be a two-dimensional float tensor; got {got}.")
+
+
+def _query_rows(places: int, n_items: int, dim: int, budget: int) -> int:
+    """Return how many queries can be searched together."""
+    state = max(128 * places, _topk_native.state_bytes(places, n_items)) + 16 * dim
+    return max(1, min(QUERY_BLOCK, budget // 3 // state))
 
 
 def _search(
-    out: TopK,
-    queries: Tensor,
+    scores: Tensor,
+    codes: Tensor,
+    block: QueryBlock,
     items: Tensor | Catalogue,
-    metric: str,
-    exclude: ItemLists | None,
     include: Tensor | None,
-    item_block: int | None,
-    budget: int,
 ) -> None:
-    """Fill `out` for one block of queries."""
-    rows = max(1, budget // 8 // (32 * max(queries.shape[1], 1)))
-    n_items = items.n_items if isinstance(items, Catalogue) else len(items)
-    k = min(out.scores.shape[1], n_items)
-    if k == 0 or not len(queries):
-        return
-    best = _topk_torch.Best(len(queries), k, queries.device)
+    """Fill the rows of one block, with the fastest back end that can."""
+    for backend in (_topk_native, _topk_torch):
+        search: BlockSearch | None = None
+        segments = _segments(block, items, include)
+        pending = next(segments, None)
+        while pending is not None and backend.is_usable_for(block, pending):
+            search = search or backend.Search(block)
+            segment, pending = pending, next(segments, None)
+            search.scan(segment, last=pending is None)
+        if pending is None:
+            if search is not None:
+                search.finish(scores, codes)
+            return
+
+
+def _segments(
+    block: QueryBlock, items: Tensor | Catalogue, include: Tensor | None
+) -> Iterator[Segment]:
+    """Yield the parts of the catalogue, at an eighth of the budget each where they are copies."""
+    rows = max(1, block.budget // 8 // (16 * max(block.queries.shape[1], 1) + 32))
     if isinstance(items, Catalogue):
-        segments = kept_segments(items, include, rows)
-    else:
-        segments = raw_segments(items.detach(), metric, rows, include)
-    for segment in segments:
-        _topk_torch.scan(
-            best, queries, segment, metric, exclude, item_block=item_block, budget=budget // 2
-        )
-    out.scores[:, :k] = best.scores
-    out.indices[:, :k] = best.codes
+        return kept_segments(items, include, rows)
+    return raw_segments(items.detach(), block.metric, rows, include)

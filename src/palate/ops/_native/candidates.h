@@ -1,0 +1,123 @@
+/* Each query's list of items that may still enter: bounded, pruned by bounds, then by scores. */
+#ifndef PALATE_CANDIDATES_H
+#define PALATE_CANDIDATES_H
+
+#include "canonical.h"
+
+INLINE int higher_lo(const entry *a, const entry *b) { return a->lo > b->lo; }
+
+INLINE int better(const entry *a, const entry *b) {
+    return a->score > b->score || (a->score == b->score && a->code < b->code);
+}
+
+INLINE void swap_entries(entry *a, entry *b) {
+    const entry t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* Move the k first entries by `first` to the front (Hoare's selection, middle pivot). */
+INLINE void select_first(entry *e, int64_t n, int64_t k,
+                         int (*first)(const entry *, const entry *)) {
+    int64_t low = 0, high = n - 1;
+    while (low < high) {
+        const entry pivot = e[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (first(&e[i], &pivot)) i++;
+            while (first(&pivot, &e[j])) j--;
+            if (i <= j) swap_entries(&e[i++], &e[j--]);
+        }
+        if (k - 1 <= j) high = j;
+        else if (k - 1 >= i) low = i;
+        else break;
+    }
+}
+
+AVX2 static void select_lo(entry *e, int64_t n, int64_t k) { select_first(e, n, k, higher_lo); }
+AVX2 static void select_better(entry *e, int64_t n, int64_t k) { select_first(e, n, k, better); }
+
+/* Give an entry its canonical score; its bounds close around it. */
+AVX2 static void settle(entry *e, double *scratch, const job *j, const segment *s, int64_t q) {
+    e->score = canonical(scratch, j->queries + q * s->dim, s, e->pos, j->metric);
+    e->pos = -1;
+    if (j->metric != EUCLIDEAN) {
+        e->hi = e->lo = e->score;
+        return;
+    }
+    const double w = (double)e->score * e->score, slack = 1e-6 * (w + j->squares[q]);
+    e->hi = (float)((j->squares[q] - w) / 2 + slack);
+    e->lo = (float)((j->squares[q] - w) / 2 - slack);
+}
+
+/* Drop what cannot enter: first by bounds; if that leaves too many, by canonical scores. Returns
+   the k-th largest lower bound, or -inf while there are fewer than k. */
+AVX2 static float prune(entry *e, int64_t *count, int64_t keep, double *scratch, const job *j,
+                        const segment *s, int64_t q) {
+    const int64_t k = j->k, n = *count;
+    if (n < k) return -INFINITY;
+    select_lo(e, n, k);
+    float floor = e[0].lo;
+    for (int64_t i = 1; i < k; i++) floor = e[i].lo < floor ? e[i].lo : floor;
+    int64_t left = k;
+    for (int64_t i = k; i < n; i++)
+        if (e[i].hi >= floor) e[left++] = e[i];
+    *count = left;
+    if (left <= keep) return floor;
+    for (int64_t i = 0; i < left; i++)
+        if (e[i].pos >= 0) settle(&e[i], scratch, j, s, q);
+    select_better(e, left, k);
+    floor = e[0].lo;
+    for (int64_t i = 1; i < k; i++) floor = e[i].lo < floor ? e[i].lo : floor;
+    *count = k;
+    return floor;
+}
+
+INLINE int is_excluded(const job *j, int64_t q, int64_t code) {
+    if (!j->excluded_ptr) return 0;
+    int64_t low = j->excluded_ptr[q], high = j->excluded_ptr[q + 1];
+    const int64_t end = high;
+    while (low < high) {
+        const int64_t mid = low + (high - low) / 2;
+        if (j->excluded[mid] < code) low = mid + 1;
+        else high = mid;
+    }
+    return low < end && j->excluded[low] == code;
+}
+
+/* Add an item whose screened score lies in [lo, hi]; raises the query's cut when the list fills. */
+AVX2 static __attribute__((noinline)) void push(worker *w, const job *j, const segment *s, int64_t q,
+                                                int64_t pos, float lo, float hi) {
+    const int64_t code = s->codes ? s->codes[pos] : s->start + pos;
+    if (is_excluded(j, q, code)) return;
+    entry *e = w->entries + q * j->capacity;
+    e[w->counts[q]++] = (entry){hi, lo, 0.0f, (int32_t)pos, code};
+    if (w->counts[q] < j->capacity) return;
+    const float floor = prune(e, &w->counts[q], j->k + (j->capacity - j->k) / 2, w->scratch, j, s, q);
+    if (floor > w->floor[q]) w->floor[q] = floor;
+    volatile float *shared = &j->shared[q]; /* a lost race only leaves a looser bound */
+    if (floor > *shared) *shared = floor;
+    const float cut = step_down(w->floor[q] - w->margin[q]);
+    if (cut > w->cut[q]) w->cut[q] = cut;
+}
+
+/* Set every query's error bound and cut for a block of items with norms up to x. The cut is for
+   screened scores, or, where `upper` is set, for their upper bounds. */
+AVX2 static void set_cuts(worker *w, const job *j, int64_t dim, double x, int upper) {
+    const double terms = (double)(dim + 8), u = 0x1p-24;
+    const double gamma = 1.01 * terms * u / (1 - terms * u), tiny = terms * 0x1p-120;
+    for (int64_t q = 0; q < j->n_queries; q++) {
+        const double y = j->norms[q];
+        double size = y * x;
+        if (j->metric == EUCLIDEAN) size += x * x + (y + x) * (y + x) / 4;
+        const float error = (float)(gamma * size + tiny);
+        /* Another worker's items may come later in the catalogue: ties with its bound stay in. */
+        const float other = step_down(*(volatile float *)&j->shared[q]);
+        const float floor = w->floor[q] > other ? w->floor[q] : other;
+        w->error[q] = error;
+        w->margin[q] = upper ? 0.0f : error;
+        w->cut[q] = step_down(floor - w->margin[q]);
+    }
+}
+
+#endif

@@ -1,0 +1,195 @@
+"""The compiled search on a CPU: workers take blocks of items, then their lists are joined."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from palate.ops import _topk_threads
+from palate.ops._topk_block import QueryBlock
+from palate.ops._topk_canonical import SCREEN_LIMIT
+from palate.ops._topk_catalogue import Segment
+from palate.ops._topk_library import CJob, CSegment, CWorker, address, load
+from palate.ops._topk_prepare import NORM_BLOCK, padded_width
+
+_DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+_ENTRY_BYTES = 24
+_BATCH, _ROWS, _CODES8 = 0, 1, 2
+#: Packed items of one block: they stay in a core's second-level cache.
+PACK_BYTES = 64 * 1024
+#: Largest batches that are scored row by row, and from int8 codes.
+ROWS_QUERIES = 2
+CODES8_QUERIES = 8
+#: Multiplications below which a second thread costs more than it brings.
+SMALL_WORK = 1 << 20
+
+
+def is_usable_for(block: QueryBlock, segment: Segment) -> bool:
+    """Say whether the compiled kernel can screen a segment for these queries."""
+    if load() is None or {block.queries.device.type, segment.vectors.device.type} != {"cpu"}:
+        return False
+    peak = max(float(segment.norms.max()), float(block.norms.max()))
+    return peak**2 < SCREEN_LIMIT
+
+
+def capacity(k: int, n_items: int) -> int:
+    """Return how many items a query's list holds before it is pruned."""
+    return min(2 * k + 64, n_items + 16)
+
+
+def state_bytes(k: int, n_items: int) -> int:
+    """Return the bytes of one query's lists, in all workers."""
+    workers = torch.get_num_threads()
+    return (workers + 1) * (capacity(k, n_items) * _ENTRY_BYTES + 64)
+
+
+class Search:
+    """The state of one block of queries while segments pass by."""
+
+    def __init__(self, block: QueryBlock) -> None:
+        queries, exclude = block.queries, block.exclude
+        k, n_items = block.k, block.n_items
+        self.queries, self.norms = queries, block.norms * (1 + 1e-6)
+        self.squares = queries.double().square().sum(1)
+        self.item_block, self.exclude = block.item_block, exclude
+        n = len(queries)
+        small = n * n_items * queries.shape[1] < SMALL_WORK
+        self.n_workers = 1 if small else torch.get_num_threads()
+        self.capacity = capacity(k, n_items)
+        self.shared = torch.full((n,), -torch.inf)
+        self.next = torch.zeros(1, dtype=torch.int64)
+        self.codes16: tuple[Tensor, ...] = ()
+        self.job = CJob(
+            queries=address(queries),
+            norms=address(self.norms),
+            squares=address(self.squares),
+            excluded_ptr=address(exclude.indptr) if exclude else None,
+            excluded=address(exclude.indices) if exclude else None,
+            shared=address(self.shared),
+            next=address(self.next),
+            n_queries=n,
+            k=k,
+            capacity=self.capacity,
+            metric=int(block.metric == "euclidean"),
+        )
+        self._make_workers()
+
+    def _make_workers(self) -> None:
+        """Allocate every worker's lists in a few tensors."""
+        w, n = self.n_workers, len(self.queries)
+        self._entries = torch.empty(w, n * self.capacity * _ENTRY_BYTES, dtype=torch.uint8)
+        self._counts = torch.zeros(w, n, dtype=torch.int64)
+        self._floats = torch.full((w, 4, n), -torch.inf)
+        self._scratch = torch.empty(w, self.queries.shape[1] + 1, dtype=torch.float64)
+        self.workers = (CWorker * w)(
+            *(
+                CWorker(
+                    self._entries[i].data_ptr(),
+                    self._counts[i].data_ptr(),
+                    *(self._floats[i, part].data_ptr() for part in range(4)),
+                    self._scratch[i].data_ptr(),
+                )
+                for i in range(w)
+            )
+        )
+
+    def scan(self, segment: Segment, *, last: bool) -> None:
+        """Take what a segment offers; `last` spares scoring what :meth:`finish` may drop."""
+        self.segment = segment
+        self.c_segment = _describe(segment)
+        method = self._method(segment)
+        self.job.block = self._block(method)
+        self.job.settle = int(not last)
+        self.next.zero_()
+        library = load()
+        assert library is not None
+
+        def work(i: int) -> int:
+            return library.palate_scan(self.job, self.c_segment, self.workers[i], method)
+
+        _check(_topk_threads.run(work, self.n_workers))
+
+    def _method(self, segment: Segment) -> int:
+        n = len(self.queries)
+        if segment.codes8 is not None and n <= CODES8_QUERIES:
+            if not self.codes16:
+                self.codes16 = query_codes(self.queries)
+                names = ("codes16", "scales16", "errors16")
+                for name, tensor in zip(names, self.codes16, strict=True):
+                    setattr(self.job, name, address(tensor))
+            return _CODES8
+        return _ROWS if n <= ROWS_QUERIES else _BATCH
+
+    def _block(self, method: int) -> int:
+        """Return the items of a block: a power of two from 16 to NORM_BLOCK."""
+        width = NORM_BLOCK
+        if method == _BATCH:
+            width = PACK_BYTES // (4 * max(self.queries.shape[1], 1))
+        width = max(16, min(width, self.item_block or width, NORM_BLOCK))
+        return 1 << (width.bit_length() - 1)
+
+    def finish(self, scores: Tensor, codes: Tensor) -> None:
+        """Write the best k into the first columns of scores and codes (n_queries, width)."""
+        n, workers = len(self.queries), self.n_workers
+        cuts = [n * i // workers for i in range(workers + 1)]
+        library = load()
+        assert library is not None
+
+        def work(i: int) -> int:
+            return library.palate_finish(
+                *(self.job, self.c_segment, self.workers, workers, cuts[i], cuts[i + 1]),
+                *(scores.data_ptr(), codes.data_ptr(), scores.shape[1]),
+            )
+
+        _check(_topk_threads.run(work, workers))
+
+
+def _check(failures: list[int]) -> None:
+    if any(failures):
+        raise MemoryError("The top-k kernel could not allocate its scratch memory.")
+
+
+def _describe(segment: Segment) -> CSegment:
+    codes8 = segment.codes8
+    return CSegment(
+        vectors=address(segment.vectors),
+        codes=address(segment.codes),
+        norms=address(segment.norms),
+        bias=address(segment.bias),
+        codes8=address(codes8.codes) if codes8 else None,
+        scales=address(codes8.scales) if codes8 else None,
+        rho=address(codes8.rho) if codes8 else None,
+        n=len(segment),
+        dim=segment.vectors.shape[1],
+        start=segment.start,
+        stride8=padded_width(segment.vectors.shape[1]),
+        dtype=_DTYPES[segment.vectors.dtype],
+    )
+
+
+def query_codes(queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Round queries to int16 so that a sum of products with int8 codes fits 32 bits.
+
+    Returns
+    -------
+    codes : int16 Tensor of shape (n, stride)
+    scales : float32 Tensor of shape (n,)
+    errors : float64 Tensor of shape (n,)
+        Length of ``query - scale * code``.
+
+    Examples
+    --------
+    >>> codes, scales, errors = query_codes(torch.tensor([[1.0, -0.5]]))
+    >>> codes[0, :2]
+    tensor([ 32767, -16384], dtype=torch.int16)
+    """
+    n, dim = queries.shape
+    limit = min(32767, (2**31 - 1) // (127 * max(dim, 1)))
+    peak = queries.abs().amax(1) if dim else queries.new_zeros(n)
+    scales = (peak / limit).clamp_min_(1e-30)
+    codes = torch.zeros(n, padded_width(dim), dtype=torch.int16)
+    wide = queries.double()
+    whole = (wide / scales.double().unsqueeze(1)).round_().clamp_(-limit, limit)
+    codes[:, :dim] = whole.to(torch.int16)
+    errors = torch.linalg.vector_norm(wide - whole * scales.double().unsqueeze(1), dim=1)
+    return codes, scales, errors * (1 + 1e-9)

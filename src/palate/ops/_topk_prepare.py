@@ -1,0 +1,145 @@
+"""Rows made ready for scoring: checked, normalised, measured, quantised."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from palate.exceptions import InvalidInputError
+from palate.ops._topk_canonical import tree_sum
+from palate.ops._topk_library import load
+
+#: Rows that share one norm bound, so that one long row does not loosen the bound of all.
+NORM_BLOCK = 1024
+#: Rows that plain torch prepares at once, in numbers.
+CHUNK = 1 << 20
+
+
+class Codes8(NamedTuple):
+    """An int8 copy of vectors: ``x = scale * (code + residual)``.
+
+    Attributes
+    ----------
+    codes : int8 Tensor of shape (n, stride)
+        In [-127, 127]; `stride` is the width padded with zeros to a multiple of 16.
+    scales : float32 Tensor of shape (n,)
+    rho : float64 Tensor of shape (ceil(n / NORM_BLOCK),)
+        The largest length of a residual in every block of rows.
+    """
+
+    codes: Tensor
+    scales: Tensor
+    rho: Tensor
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Scale the rows of x (n, dim) to length 1 in float32; zero rows stay zero.
+
+    The norm is a float64 sum by halving, so a row's result does not depend on its neighbours.
+
+    Examples
+    --------
+    >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]])
+    """
+    return prepared_rows("x", x, unit=True)[0]
+
+
+def prepared_rows(
+    name: str, x: Tensor, *, unit: bool, start: int = 0, native: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Check rows, measure them, and normalise them where `unit` is set.
+
+    Parameters
+    ----------
+    name : str
+        The parameter that an error names.
+    x : float Tensor of shape (n, dim)
+    unit : bool
+        Whether rows are scaled to length 1. They come back in float32 then, and also otherwise
+        unless they are stored in 16 bits.
+    start : int, default=0
+        Number of the first row, for the error.
+    native : bool, default=True
+        Whether the compiled kernel may be used.
+
+    Returns
+    -------
+    rows : Tensor of shape (n, dim), contiguous
+    norms : float64 Tensor of shape (n,), on the CPU
+        The norms before scaling; 1 where `unit` is set.
+    """
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    rows = (x if half and not unit else x.float()).contiguous()
+    library = load() if native and rows.device.type == "cpu" and rows.dtype == torch.float32 else None
+    if library is not None:
+        out = torch.empty_like(rows) if unit else rows
+        norms = torch.empty(len(rows), dtype=torch.float64)
+        size = (len(rows), rows.shape[1])
+        bad = library.palate_prepare_rows(
+            rows.data_ptr(), *size, int(unit), out.data_ptr(), norms.data_ptr()
+        )
+        if bad == -2:
+            raise MemoryError("The top-k kernel could not allocate its scratch memory.")
+        if bad >= 0:
+            _raise_not_finite(name, rows[bad], start + bad)
+        return out, torch.ones_like(norms) if unit else norms
+    step = max(1, CHUNK // max(rows.shape[1], 1))
+    parts = [_prepared_chunk(name, c, unit, start + i * step) for i, c in enumerate(rows.split(step))]
+    norms = torch.cat([part[1] for part in parts]).cpu()
+    return (torch.cat([part[0] for part in parts]) if unit else rows), norms
+
+
+def _prepared_chunk(name: str, x: Tensor, unit: bool, start: int) -> tuple[Tensor, Tensor]:
+    """Do the same in plain torch for rows whose float64 copy is small."""
+    wide = x.double()
+    norms = tree_sum(wide * wide).sqrt_()
+    bad = ~norms.isfinite()
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0, 0])
+        _raise_not_finite(name, x[row], start + row)
+    if not unit:
+        return x, norms
+    divisor = norms.masked_fill(norms == 0, 1.0).unsqueeze(-1)
+    return (wide / divisor).float(), torch.ones_like(norms)
+
+
+def _raise_not_finite(name: str, row: Tensor, number: int) -> None:
+    value = row[~row.isfinite()][0].item()
+    raise InvalidInputError(f"{name} must be finite numbers; got {value} in row {number}.")
+
+
+def peak_norms(norms: Tensor) -> Tensor:
+    """Return the largest of every NORM_BLOCK norms, a little more for their own rounding."""
+    missing = -len(norms) % NORM_BLOCK
+    padded = torch.nn.functional.pad(norms, (0, missing))
+    return padded.view(-1, NORM_BLOCK).amax(1) * (1 + 1e-6)
+
+
+def item_bias(norms: Tensor) -> Tensor:
+    """Return minus half the squared norms in float32."""
+    return (norms.square() / -2).float()
+
+
+def padded_width(dim: int) -> int:
+    """Return the width of int8 rows: a multiple of 16."""
+    return -(-dim // 16) * 16
+
+
+def quantized(vectors: Tensor) -> Codes8 | None:
+    """Return an int8 copy of float32 rows, or None where no kernel could read it."""
+    library = load()
+    if library is None or vectors.device.type != "cpu":
+        return None
+    n, dim = vectors.shape
+    stride = padded_width(dim)
+    codes = torch.empty(n, stride, dtype=torch.int8)
+    scales = torch.empty(n)
+    rho = torch.zeros(-(-n // NORM_BLOCK), dtype=torch.float64)
+    library.palate_quantize(
+        vectors.data_ptr(), n, dim, stride, codes.data_ptr(), scales.data_ptr(), rho.data_ptr()
+    )
+    return Codes8(codes, scales, rho)
