@@ -1,0 +1,5 @@
+"""The part of the build that pyproject.toml cannot say."""
+
+from setuptools import setup
+
+setup()
