@@ -45,10 +45,13 @@ def test_zero_mean_unit_variance_uncorrelated():
 @pytest.mark.parametrize(
     ("n_rows", "n_features", "rank", "kept"), [(50, 9, 4, 4), (6, 17, 17, 5), (2, 3, 3, 1)]
 )
+@pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rank_deficient_rows_lose_the_empty_directions(n_rows, n_features, rank, kept, dtype):
+def test_rank_deficient_rows_lose_the_empty_directions(
+    n_rows, n_features, rank, kept, offset, dtype
+):
     # The rows are rounded to float32: empty directions then hold its noise, not zero.
-    x = mixed(n_rows, n_features, rank, offset=100.0).float().to(dtype)
+    x = mixed(n_rows, n_features, rank, offset=offset).float().to(dtype)
     mean, matrix = fit_whitening(x)
     assert matrix.shape == (n_features, kept)
     white = whiten(x.double(), mean.double(), matrix.double()).numpy()

@@ -59,9 +59,10 @@ def test_the_second_call_runs_nothing_and_loads_nothing(source, cache, passes):
 def test_only_missing_texts_run(source, cache, passes):
     cached_encode(TEXTS[:3], source, cache=cache)
     assert passes() == 3
-    vectors = cached_encode(TEXTS[::-1], str(source.folder), cache=cache)
+    mixed = [TEXTS[row] for row in (0, 6, 1, 5, 2, 4)]  # known and missing in turn
+    vectors = cached_encode(mixed, str(source.folder), cache=cache)
     assert passes() == 3
-    np.testing.assert_allclose(vectors, load_text_model(source).encode(TEXTS[::-1]), atol=2e-5)
+    np.testing.assert_allclose(vectors, load_text_model(source).encode(mixed), atol=2e-5)
 
 
 def test_options_are_part_of_the_key(source, cache, passes, tmp_path):
@@ -166,12 +167,13 @@ def test_keys_tell_everything_apart():
     base = content_keys(["a", "b", "", "\ud83d", "\ufffd"], "f", "mean", 256)
     assert len(set(base)) == 5 and {len(key) for key in base} == {20}
     others = [
+        *content_keys(["A", " a"], "f", "mean", 256),
         *content_keys(["a"], "g", "mean", 256),
         *content_keys(["a"], "f", "cls", 256),
         *content_keys(["a"], "f", "mean", 25),
         *content_keys(["6\na"], "f", "mean", 25),
     ]
-    assert len({*base, *others}) == 9
+    assert len({*base, *others}) == 11
     assert content_keys(["a"], "f", "mean", 256) == base[:1]
 
 

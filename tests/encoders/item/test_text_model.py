@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from palate.encoders.item.finetuning import set_trainable
 from palate.encoders.item.text_model import TextModel, forward_pooled, load_text_model
+from palate.encoders.item.tokens import TextTokenizer
 from palate.exceptions import InvalidInputError, InvalidParameterError
 from palate.testing.tiny_bert import make_tiny_bert
 
@@ -98,6 +99,21 @@ def test_any_text_has_a_finite_vector(model, texts):
     one_by_one = np.concatenate([model.encode([text]) for text in texts])
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(vectors, one_by_one, atol=2e-5)
+
+
+def test_a_tokenizer_without_special_tokens_or_padding():
+    class Letters:
+        pad_token_id = None
+
+        def __call__(self, texts, *, max_length, **options):
+            return {"input_ids": [[ord(letter) for letter in t][:max_length] for t in texts]}
+
+    tokens = TextTokenizer(Letters(), 4)
+    assert tokens.ids(["", "abcdef"]) == [[0], [97, 98, 99, 100]]
+    assert tokens.ids([]) == []
+    batch = tokens.pad(tokens.ids(["ab", ""]))
+    assert batch["input_ids"].tolist() == [[97, 98], [0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
 
 
 def test_half_an_emoji(model):
