@@ -86,7 +86,7 @@ def test_leave_last_out_against_a_plain_loop(rows, n, n_splits, least):
     if all(test for _, test in expected):
         assert folds(LeaveLastOut(n, n_splits, least), X) == expected
     else:
-        with pytest.raises(InvalidInputError, match="^X must hold a user with at least"):
+        with pytest.raises(InvalidInputError, match=r"^X must hold a user with at least"):
             folds(LeaveLastOut(n, n_splits, least), X)
 
 
@@ -154,7 +154,8 @@ def test_time_split_never_trains_on_the_future(rows, size, n_splits):
     assert len(found) == n_splits == splitter.get_n_splits(X)
     seen = found[0][0]
     for train, test in found:
-        assert train == sorted(seen) and test == sorted(test)
+        assert train == sorted(seen)
+        assert test == sorted(test)
         assert X[train, 2].max() < X[test, 2].min()
         seen = train + test
     assert sorted(seen) == list(range(len(X)))
@@ -168,7 +169,8 @@ def test_time_split_never_trains_on_the_future(rows, size, n_splits):
 def test_split_functions_keep_the_kind_and_the_rows(kind):
     X = KINDS[kind](EVENTS)
     for train, test in [leave_last_out_split(X), time_split(X, 2, filter_cold_users=False)]:
-        assert type(train) is type(X) and type(test) is type(X)
+        assert type(train) is type(X)
+        assert type(test) is type(X)
         parts = [pa.table(part).to_pydict()["item_id"] for part in (train, test)]
         assert sorted(parts[0] + parts[1]) == EVENTS["item_id"]
         assert parts[1] in ([10, 11], [11, 15])
@@ -234,7 +236,8 @@ def test_cross_validate_and_grid_search(kind, cv):
     np.testing.assert_array_equal(found["test_score"], [0.0, 1.0])
     search = GridSearchCV(Popular(), {"sign": [-1, 1]}, scoring=scorer, cv=cv, error_score="raise")
     search = clone(search).fit(X)
-    assert search.best_params_ == {"sign": 1} and search.n_splits_ == 2
+    assert search.best_params_ == {"sign": 1}
+    assert search.n_splits_ == 2
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [0.0, 0.5])
 
 

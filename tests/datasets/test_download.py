@@ -164,6 +164,15 @@ def test_a_second_process_that_finished_first_wins(server, archive, tmp_path, mo
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
+def test_a_single_file_is_whole_or_absent(server, archive, tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(IntegrityError):
+        module.download(f"{server.url}/set.zip", path, sha256="0" * 64)
+    assert not path.exists()
+    module.download(f"{server.url}/set.zip", path, sha256=sha256(archive))
+    assert path.read_bytes() == archive
+
+
 def test_files_come_together_or_not_at_all(server, tmp_path):
     server.files = {"/x/a.dat": b"a", "/x/b.dat": b"bb"}
     good = {f"{server.url}{path}": sha256(data) for path, data in server.files.items()}
@@ -193,7 +202,8 @@ def test_parameter_errors(server, archive, tmp_path):
     assert str(error.value) == (
         "url must start with http:// or https://; got 'file:///etc/set.zip'."
     )
-    assert server.requests == [] and list(tmp_path.iterdir()) == []
+    assert server.requests == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_data_home_of_the_environment(monkeypatch, tmp_path):

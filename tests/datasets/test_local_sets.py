@@ -25,10 +25,14 @@ def retail():
 
 def test_the_counts_that_the_description_states(retail):
     events, items = retail.interactions, retail.items
-    assert len(events) == 406_323 and "406,323" in retail.description
-    assert events["user_id"].nunique() == 4_285 and "4,285" in retail.description
-    assert events["item_id"].nunique() == len(items) == 4_006 and "4,006" in retail.description
-    assert set(events["item_id"]) == set(items["item_id"]) and items["item_id"].is_unique
+    assert len(events) == 406_323
+    assert "406,323" in retail.description
+    assert events["user_id"].nunique() == 4_285
+    assert "4,285" in retail.description
+    assert events["item_id"].nunique() == len(items) == 4_006
+    assert "4,006" in retail.description
+    assert set(events["item_id"]) == set(items["item_id"])
+    assert items["item_id"].is_unique
     times = pd.to_datetime(events["timestamp"], unit="s")
     assert times.min() == pd.Timestamp("2009-12-01 07:45")
     assert times.max() == pd.Timestamp("2010-12-09 20:01")
@@ -38,10 +42,12 @@ def test_the_counts_that_the_description_states(retail):
 
 def test_the_rules_by_which_rows_were_dropped(retail):
     events = retail.interactions
-    assert (events["quantity"] > 0).all() and (events["price"] >= 0).all()
+    assert (events["quantity"] > 0).all()
+    assert (events["price"] >= 0).all()
     assert events["invoice"].str.fullmatch(r"\d{6}").all()
     assert events["item_id"].str.match(r"\d{5}").all()
-    assert not events.isna().any().any() and not retail.items.isna().any().any()
+    assert not events.isna().any().any()
+    assert not retail.items.isna().any().any()
     assert (events["timestamp"] % 60 == 0).all()
 
 
@@ -55,11 +61,13 @@ def test_rows_are_grouped_by_customer_and_in_time_order(retail):
 def test_texts_are_words(retail):
     texts = retail.items.set_index("item_id")["text"]
     assert texts["85123A"] == "white hanging heart t-light holder"
-    assert (texts.str.len() > 0).all() and (texts == texts.str.lower()).all()
+    assert (texts.str.len() > 0).all()
+    assert (texts == texts.str.lower()).all()
 
 
 def test_attribution_and_size(retail):
-    assert "Chen, D. (2019)" in retail.citation and "10.24432/C5CG6D" in retail.citation
+    assert "Chen, D. (2019)" in retail.citation
+    assert "10.24432/C5CG6D" in retail.citation
     assert retail.licence.startswith("CC BY 4.0")
     folder = resources.files("palate.datasets") / "files" / "online_retail"
     sizes = {path.name: len(path.read_bytes()) for path in folder.iterdir()}
@@ -70,7 +78,8 @@ def test_attribution_and_size(retail):
 def test_every_kind_of_table_has_the_same_cells(retail):
     for as_frame, kind in [("polars", pl.DataFrame), ("pyarrow", pa.Table)]:
         other = load_online_retail(as_frame=as_frame)
-        assert type(other.interactions) is kind and type(other.items) is kind
+        assert type(other.interactions) is kind
+        assert type(other.items) is kind
         back = pa.table(other.interactions) if as_frame == "polars" else other.interactions
         pd.testing.assert_frame_equal(back.to_pandas(), retail.interactions, check_dtype=False)
     with pytest.raises(InvalidParameterError) as error:
@@ -122,7 +131,8 @@ def test_read_folder_keeps_rows_and_columns(tmp_path):
 
 def test_read_folder_without_items(tmp_path):
     data = read_folder(write(tmp_path / "set", interactions=EVENTS))
-    assert data.items is None and data.description == ""
+    assert data.items is None
+    assert data.description == ""
     assert repr(data) == "<Dataset set: 3 interactions, no item table>"
 
 

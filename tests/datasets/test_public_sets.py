@@ -77,8 +77,10 @@ def test_movielens_100k_by_hand(movielens, tmp_path):
     }
     assert (data.interactions.dtypes == "int64").all()
     assert repr(data) == "<Dataset ml-100k: 4 interactions, 3 items>"
-    assert "Harper" in data.citation and "no redistribution" in data.licence
-    assert data.description.startswith("MovieLens 100K") and "release_date" in data.description
+    assert "Harper" in data.citation
+    assert "no redistribution" in data.licence
+    assert data.description.startswith("MovieLens 100K")
+    assert "release_date" in data.description
 
 
 def test_movielens_1m_by_hand(movielens, tmp_path):
@@ -107,10 +109,12 @@ def test_movielens_1m_by_hand(movielens, tmp_path):
 )
 def test_every_kind_of_table(movielens, tmp_path, as_frame, kind):
     data = fetch(movielens, tmp_path, as_frame=as_frame)
-    assert type(data.interactions) is kind and type(data.items) is kind
+    assert type(data.interactions) is kind
+    assert type(data.items) is kind
     items = data.interactions["item_id"]
     assert (items.to_pylist() if as_frame == "pyarrow" else items.to_list()) == [11, 9, 7, 7]
-    assert len(data.interactions) == 4 and len(data.items) == 3
+    assert len(data.interactions) == 4
+    assert len(data.items) == 3
 
 
 def test_a_folder_that_is_there_is_read_without_network(movielens, tmp_path):
@@ -174,7 +178,7 @@ def test_broken_folders(tmp_path, changed, kind, message):
 @pytest.mark.parametrize("line", ["1\t2\t3\n", "1\t2\tx\t4\n", "1,2,3,4\n"])
 def test_broken_ratings(tmp_path, line):
     write_100k(tmp_path / "ml-100k", **{"u.data": U_DATA + line})
-    with pytest.raises(InvalidInputError, match="^u.data must hold user, item, rating and time"):
+    with pytest.raises(InvalidInputError, match=r"^u\.data must hold user, item, rating and time"):
         fetch_movielens(data_home=tmp_path)
 
 

@@ -93,14 +93,10 @@ def evaluate(
     indptr, indices = _csr(users["truth"], items["truth"], n_users)
     asked = [name for name in names if name in ACCURACY_METRICS]
     found = rank_metrics(ranked, indptr, indices, k=lengths, metrics=asked)
-    for length in lengths:
-        if "coverage" in names and n_items is not None:
-            found[f"coverage@{length}"] = coverage(ranked, length, n_items)
-        if past is not None:
-            codes = pd.factorize(past.user_id)[0]
-            found[f"novelty@{length}"] = _mean_novelty(
-                ranked, length, codes, items["history"], len(item_ids)
-            )
+    if "coverage" in names and n_items is not None:
+        found |= {f"coverage@{length}": coverage(ranked, length, n_items) for length in lengths}
+    if past is not None:
+        found |= _mean_novelties(ranked, lengths, past.user_id, items["history"], len(item_ids))
     return {f"{name}@{length}": found[f"{name}@{length}"] for name in names for length in lengths}
 
 
@@ -206,10 +202,14 @@ def _csr(users: np.ndarray, items: np.ndarray, n_users: int) -> tuple[np.ndarray
     return np.concatenate([[0], np.cumsum(counts)]), items[order]
 
 
-def _mean_novelty(
-    ranked: np.ndarray, k: int, users: np.ndarray, items: np.ndarray, n_items: int
-) -> float:
+def _mean_novelties(
+    ranked: np.ndarray, lengths: list[int], user_ids: np.ndarray, items: np.ndarray, n_items: int
+) -> dict[str, float]:
+    users, ids = pd.factorize(user_ids)
     share = popularity(users, items, n_items)
-    values = novelty(ranked, k, share, int(users.max(initial=-1)) + 1)
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else float("nan")
+    found = {}
+    for length in lengths:
+        values = novelty(ranked, length, share, len(ids))
+        values = values[~np.isnan(values)]
+        found[f"novelty@{length}"] = float(values.mean()) if len(values) else float("nan")
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ class TimeSplit:
             raise InvalidInputError("X must have times for a split by time; it has none.")
         order = np.argsort(events.timestamp, kind="stable")
         cuts = _cuts(events.timestamp[order], self.test_size, n_splits)
-        for window, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+        for window, (start, stop) in enumerate(pairwise(cuts)):
             train, test = np.sort(order[:start]), np.sort(order[start:stop])
             if self.filter_cold_users:
                 test = test[_known(events.user_id, train, test)]
