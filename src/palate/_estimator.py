@@ -26,7 +26,7 @@ from palate.metrics import rank_metrics
 from palate.metrics.ranking import ACCURACY_METRICS
 from palate.ops.similarity import METRICS
 from palate.queries import report_unsupported, user_queries
-from palate.serving import Serving
+from palate.serving import Catalogue, Serving, top_items
 
 
 def plan(rec: Any, epochs: int | None = None) -> Plan:
@@ -182,7 +182,7 @@ def result_table(
 
 
 def score(
-    serving: Serving, X: Any, metric: str, k: int, filter_viewed: bool, options: RunOptions
+    serving: Catalogue, X: Any, metric: str, k: int, filter_viewed: bool, options: RunOptions
 ) -> float:
     """Return the mean of a ranking metric over the users of X."""
     check_choice("metric", metric, ACCURACY_METRICS)
@@ -195,14 +195,12 @@ def score(
     queries = user_queries(
         users.array[known], serving.users, serving.histories, len(serving.items), "ignore"
     )
-    _, codes = serving.top_items(queries, k, options, filter_viewed=filter_viewed)
+    _, codes = top_items(serving, queries, k, options, filter_viewed=filter_viewed)
     ranked = np.full((len(users), max(1, codes.shape[1])), -1, np.int64)
     ranked[users.codes(queries.labels), : codes.shape[1]] = codes
     # Items that the model does not know take codes behind its own: nobody can find them.
     relevant = serving.items.extend(events.item_id).codes(events.item_id)
-    truth = Histories.from_events(
-        CodedEvents(users.codes(events.user_id), relevant), len(users)
-    )
+    truth = Histories.from_events(CodedEvents(users.codes(events.user_id), relevant), len(users))
     values = rank_metrics(ranked, truth.indptr, truth.items, k=k, metrics=[metric])
     return values[f"{metric}@{k}"]
 
@@ -223,4 +221,3 @@ def tags(base: Any) -> Any:
     base.target_tags.required = False
     base.transformer_tags = TransformerTags(preserves_dtype=[])
     return base
-

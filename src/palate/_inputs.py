@@ -133,8 +133,7 @@ def _check_named(events: Events, known: Vocabulary, named: Vocabulary | None) ->
             "Pass items=table, or use item_encoder='id'."
         )
     raise MissingContentError(
-        f"items must have a row for every item of X; row {row} of X names {shown}, "
-        "which has none."
+        f"items must have a row for every item of X; row {row} of X names {shown}, which has none."
     )
 
 

@@ -76,6 +76,8 @@ def check_verbs(name: str, value: Any, verbs: Collection[str], accepted: str) ->
     """Return `value` if it is an instance (not a class) that has every method of `verbs`."""
     missing = [verb for verb in verbs if not callable(getattr(value, verb, None))]
     if isinstance(value, type) or missing:
-        lacks = f" (it lacks {', '.join(missing)})" if missing and not isinstance(value, str) else ""
+        lacks = (
+            f" (it lacks {', '.join(missing)})" if missing and not isinstance(value, str) else ""
+        )
         raise InvalidParameterError(f"{name} must be {accepted}; got {value!r}{lacks}.")
     return value

@@ -90,7 +90,9 @@ def _swap(fresh: Path, target: Path) -> None:
 
 def _config(rec: Any, serving: Serving) -> dict[str, Any]:
     params = {n: v for n, v in rec.get_params(deep=False).items() if n != "options"}
-    if not (params["random_state"] is None or isinstance(params["random_state"], (int, np.integer))):
+    if not (
+        params["random_state"] is None or isinstance(params["random_state"], (int, np.integer))
+    ):
         params["random_state"] = None  # a generator's state is of one run
     return {
         "format": FORMAT,
@@ -158,9 +160,7 @@ def _network(
     prefix = "items."
     state = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
     with torch.random.fork_rng(devices=[]):
-        items = resolve_part("item_encoder", rec.item_encoder).build(
-            table, rec.dim, options, state
-        )
+        items = resolve_part("item_encoder", rec.item_encoder).build(table, rec.dim, options, state)
         network = TasteNetwork(
             items,
             resolve_part("user_encoder", rec.user_encoder),
@@ -186,7 +186,9 @@ def _ranker(rec: Any) -> Any:
 
 def _library(name: str) -> Any:
     try:
-        return importlib.import_module(name if name in ("pandas", "polars", "pyarrow") else "pandas")
+        return importlib.import_module(
+            name if name in ("pandas", "polars", "pyarrow") else "pandas"
+        )
     except ImportError:
         return pd
 
@@ -257,7 +259,9 @@ def _write_histories(path: Path, histories: Histories) -> None:
 
 def _read_histories(path: Path, n_users: int) -> Histories:
     frame = pd.read_parquet(path)
-    arrays = [frame[n].to_numpy() if n in frame else None for n in ("user", "item", "time", "weight")]
+    arrays = [
+        frame[n].to_numpy() if n in frame else None for n in ("user", "item", "time", "weight")
+    ]
     return Histories.from_events(CodedEvents(*arrays), n_users)  # type: ignore[arg-type]
 
 

@@ -164,7 +164,7 @@ def _numbered(
     n_items: int,
     on_unsupported: str,
 ) -> Queries:
-    """Number histories 0, 1, …; one without a usable event cannot be answered."""
+    """Label histories 0, 1, …; one without a usable event cannot be answered."""
     counts = np.bincount(rows, minlength=n_rows)
     empty = np.flatnonzero(counts == 0)
     if len(empty) and on_unsupported == "raise":

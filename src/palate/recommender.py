@@ -24,7 +24,7 @@ from palate.data.items import read_items
 from palate.exceptions import InvalidInputError, MissingContentError
 from palate.learning import learn, learn_on
 from palate.queries import history_queries, report_unsupported, text_queries, user_queries
-from palate.serving import Serving
+from palate.serving import Serving, top_items
 
 
 class Recommender(BaseEstimator):
@@ -367,8 +367,14 @@ class Recommender(BaseEstimator):
         include, unknown = code_list("items_to_recommend", items_to_recommend, serving.items)
         report_unsupported("items_to_recommend", unknown, on_unsupported_targets)
         exclude, _ = code_list("items_to_exclude", items_to_exclude, serving.items)
-        scores, codes = serving.top_items(
-            queries, k, self._options(), filter_viewed=filter_viewed, include=include, exclude=exclude
+        scores, codes = top_items(
+            serving,
+            queries,
+            k,
+            self._options(),
+            filter_viewed=filter_viewed,
+            include=include,
+            exclude=exclude,
         )
         return estimator.result_table(
             {"user_id": queries.labels}, scores, codes, serving.items, self._library
@@ -425,7 +431,7 @@ class Recommender(BaseEstimator):
         check_is_fitted(self)
         check_int("k", k, minimum=1)
         serving, (queries, rows) = self._serving, self._row_queries(X)
-        _, codes = serving.top_items(queries, k, self._options(), filter_viewed=filter_viewed)
+        _, codes = top_items(serving, queries, k, self._options(), filter_viewed=filter_viewed)
         return estimator.padded_ids(codes, serving.items, k)[rows]
 
     def transform(self, X: Any) -> np.ndarray:
@@ -574,7 +580,8 @@ class Recommender(BaseEstimator):
     def _queries(
         self, serving: Serving, users: Any, histories: Any, texts: Any, on_unsupported: str
     ) -> Any:
-        named = [n for n, v in (("users", users), ("histories", histories), ("texts", texts)) if v is not None]
+        given = {"users": users, "histories": histories, "texts": texts}
+        named = [name for name, value in given.items() if value is not None]
         if len(named) > 1:
             raise InvalidInputError(
                 f"one kind of query must be given at a time; got {' and '.join(named)}."
@@ -593,9 +600,7 @@ class Recommender(BaseEstimator):
             queries = history_queries(X, serving.items, "raise")
             return queries, np.arange(len(queries))
         users, rows = estimator.users_of_rows(self, X)
-        found = user_queries(
-            users, serving.users, serving.histories, len(serving.items), "raise"
-        )
+        found = user_queries(users, serving.users, serving.histories, len(serving.items), "raise")
         return found, rows
 
     def __sklearn_is_fitted__(self) -> bool:

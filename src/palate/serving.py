@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -83,48 +83,6 @@ class Serving:
             vectors = torch.cat([vectors, spoken.to(vectors)])
         return self.network.encode_histories(vectors, queries.indptr, queries.items)
 
-    def top_items(
-        self,
-        queries: Queries,
-        k: int,
-        options: RunOptions,
-        *,
-        filter_viewed: bool = True,
-        include: np.ndarray | None = None,
-        exclude: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores (n, k) and codes (n, k) of each query's best items, padded with -1.
-
-        Parameters
-        ----------
-        queries : Queries
-        k : int
-        options : RunOptions
-        filter_viewed : bool, default=True
-            Leave out the items of the query's own history.
-        include, exclude : int64 ndarrays, default=None
-            Codes that alone may, or may not, be returned.
-        """
-        n_items = len(self.items)
-        if exclude is not None and len(exclude) > _FEW_EXCLUDED:
-            include = np.setdiff1d(np.arange(n_items) if include is None else include, exclude)
-            exclude = None
-        k = min(k, n_items)
-        allowed = None if include is None else torch.from_numpy(include).to(self.vectors.device)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        codes = np.full((len(queries), k), -1, np.int64)
-        size = options.inference_batch_size
-        for start in range(0, len(queries), size):
-            part = queries[start : start + size]
-            pairs = _excluded_pairs(part, n_items, filter_viewed, exclude)
-            found = self.ranker.topk(
-                self.user_vectors(part, options), k, exclude=pairs, include=allowed
-            )
-            width = found.indices.shape[1]
-            scores[start : start + size, :width] = found.scores.float().cpu().numpy()
-            codes[start : start + size, :width] = found.indices.cpu().numpy()
-        return scores, codes
-
     def similar_items(
         self, targets: np.ndarray, k: int, *, filter_itself: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -134,6 +92,77 @@ class Serving:
         own = (rows, torch.from_numpy(targets)) if filter_itself else None
         found = self.ranker.topk(queries, min(k, len(self.items)), exclude=own)
         return found.scores.float().cpu().numpy(), found.indices.cpu().numpy()
+
+
+class Catalogue(Protocol):
+    """What ranking needs: users and items known, a query vector for each user, a ranker."""
+
+    @property
+    def users(self) -> Vocabulary:
+        """Known users."""
+        ...
+
+    @property
+    def items(self) -> Vocabulary:
+        """The catalogue's items."""
+        ...
+
+    @property
+    def histories(self) -> Histories:
+        """What each user did."""
+        ...
+
+    @property
+    def ranker(self) -> Any:
+        """The fitted ranker."""
+        ...
+
+    def user_vectors(self, queries: Queries, options: RunOptions) -> Tensor:
+        """Return the query vector of each user."""
+        ...
+
+
+def top_items(
+    serving: Catalogue,
+    queries: Queries,
+    k: int,
+    options: RunOptions,
+    *,
+    filter_viewed: bool = True,
+    include: np.ndarray | None = None,
+    exclude: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores (n, k) and codes (n, k) of each query's best items, padded with -1.
+
+    Parameters
+    ----------
+    serving : Catalogue
+    queries : Queries
+    k : int
+    options : RunOptions
+    filter_viewed : bool, default=True
+        Leave out the items of the query's own history.
+    include, exclude : int64 ndarrays, default=None
+        Codes that alone may, or may not, be returned.
+    """
+    n_items = len(serving.items)
+    if exclude is not None and len(exclude) > _FEW_EXCLUDED:
+        include = np.setdiff1d(np.arange(n_items) if include is None else include, exclude)
+        exclude = None
+    k = min(k, n_items)
+    allowed = None if include is None else torch.from_numpy(include)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    codes = np.full((len(queries), k), -1, np.int64)
+    size = options.inference_batch_size
+    for start in range(0, len(queries), size):
+        part = queries[start : start + size]
+        pairs = _excluded_pairs(part, n_items, filter_viewed, exclude)
+        vectors = serving.user_vectors(part, options)
+        found = serving.ranker.topk(vectors, k, exclude=pairs, include=allowed)
+        width = found.indices.shape[1]
+        scores[start : start + size, :width] = found.scores.float().cpu().numpy()
+        codes[start : start + size, :width] = found.indices.cpu().numpy()
+    return scores, codes
 
 
 def seen_items(network: TasteNetwork) -> Tensor:

@@ -176,7 +176,9 @@ class Histories:
         if not len(self.items) and not self.changed:
             return
         if (self.times is None) != (events.times is None):
-            has, lacks = ("had", "must have") if self.times is not None else ("had no", "must not have")
+            has, lacks = (
+                ("had", "must have") if self.times is not None else ("had no", "must not have")
+            )
             raise InvalidInputError(
                 f"X {lacks} a column 'timestamp', as the events learned before {has} one."
             )

@@ -26,6 +26,8 @@ class QueryBlock:
     n_items : int
         Size of the whole catalogue.
     exclude : ItemLists or None
+    allowed : uint8 Tensor of shape (n_items,) or None
+        0 for items that no query may get.
     item_block : int or None
         Items scored at once.
     budget : int
@@ -38,6 +40,7 @@ class QueryBlock:
     k: int
     n_items: int
     exclude: ItemLists | None
+    allowed: Tensor | None
     item_block: int | None
     budget: int
 

@@ -99,7 +99,9 @@ def raw_segments(
     for begin in range(0, n, rows):
         codes = None if include is None else include[begin : begin + rows]
         block = items[begin : begin + rows] if codes is None else items[codes.to(items.device)]
-        vectors, norms = prepared_rows("items", block, unit=metric == "cosine", start=begin)
+        vectors, norms = prepared_rows(
+            "items", block, unit=metric == "cosine", start=begin, codes=codes
+        )
         bias = item_bias(norms) if metric == "euclidean" else None
         yield Segment(vectors, begin, codes, peak_norms(norms), bias)
 

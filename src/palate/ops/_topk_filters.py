@@ -126,19 +126,37 @@ def _rows_of_lists(lists: ItemLists, n_queries: int) -> tuple[Tensor, Tensor]:
     return torch.repeat_interleave(torch.arange(n_queries), counts), cols
 
 
-def allowed_codes(include: Any, n_items: int) -> Tensor | None:
-    """Return the sorted, distinct codes of `include`, or None where every item is allowed.
+class Allowed(NamedTuple):
+    """The items that any query may get: a short list to gather, or a long one as flags.
+
+    Attributes
+    ----------
+    codes : int64 Tensor of rising codes, or None
+    flags : uint8 Tensor of shape (n_items,), or None
+    """
+
+    codes: Tensor | None
+    flags: Tensor | None
+
+
+def allowed_items(include: Any, n_items: int) -> Allowed:
+    """Bring `include` to the form that is faster to search: flags from a quarter of the items on.
 
     Examples
     --------
-    >>> allowed_codes([3, 1, 3], 5)
+    >>> allowed_items([3, 1, 3], 20).codes
     tensor([1, 3])
+    >>> allowed_items([3, 1, 3], 5).flags
+    tensor([0, 1, 0, 1, 0], dtype=torch.uint8)
     """
     if include is None:
-        return None
+        return Allowed(None, None)
     codes = as_codes("include", include)
     check_range("include", codes, n_items)
-    return torch.unique(codes)
+    codes = torch.unique(codes)
+    if 4 * len(codes) < n_items:
+        return Allowed(codes, None)
+    return Allowed(None, torch.zeros(n_items, dtype=torch.uint8).index_fill_(0, codes, 1))
 
 
 def positions_between(codes: Tensor, start: int, size: int) -> Tensor:

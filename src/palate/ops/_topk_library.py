@@ -31,7 +31,8 @@ class CJob(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("queries", "norms", "squares")),
         *((name, c_void_p) for name in ("codes16", "scales16", "errors16")),
-        *((name, c_void_p) for name in ("excluded_ptr", "excluded", "shared", "next")),
+        *((name, c_void_p) for name in ("excluded_ptr", "excluded", "allowed")),
+        *((name, c_void_p) for name in ("shared", "next")),
         *((name, c_int64) for name in ("n_queries", "k", "capacity", "metric", "settle", "block")),
     ]
 

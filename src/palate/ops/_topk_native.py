@@ -65,6 +65,7 @@ class Search:
             squares=address(self.squares),
             excluded_ptr=address(exclude.indptr) if exclude else None,
             excluded=address(exclude.indices) if exclude else None,
+            allowed=address(block.allowed),
             shared=address(self.shared),
             next=address(self.next),
             n_queries=n,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from palate.exceptions import InvalidInputError
+from palate.ops import _topk_threads
 from palate.ops._topk_canonical import tree_sum
 from palate.ops._topk_library import load
 
@@ -49,7 +50,7 @@ def unit_rows(x: Tensor) -> Tensor:
 
 
 def prepared_rows(
-    name: str, x: Tensor, *, unit: bool, start: int = 0, native: bool = True
+    name: str, x: Tensor, *, unit: bool, start: int = 0, codes: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Check rows, measure them, and normalise them where `unit` is set.
 
@@ -63,8 +64,8 @@ def prepared_rows(
         unless they are stored in 16 bits.
     start : int, default=0
         Number of the first row, for the error.
-    native : bool, default=True
-        Whether the compiled kernel may be used.
+    codes : int64 Tensor of shape (n,), default=None
+        The numbers of all rows, where they are not consecutive.
 
     Returns
     -------
@@ -74,42 +75,55 @@ def prepared_rows(
     """
     half = x.dtype in (torch.float16, torch.bfloat16)
     rows = (x if half and not unit else x.float()).contiguous()
-    library = load() if native and rows.device.type == "cpu" and rows.dtype == torch.float32 else None
-    if library is not None:
-        out = torch.empty_like(rows) if unit else rows
-        norms = torch.empty(len(rows), dtype=torch.float64)
-        size = (len(rows), rows.shape[1])
-        bad = library.palate_prepare_rows(
-            rows.data_ptr(), *size, int(unit), out.data_ptr(), norms.data_ptr()
+    numbers = torch.arange(start, start + len(rows)) if codes is None else codes
+    if load() is not None and rows.device.type == "cpu" and rows.dtype == torch.float32:
+        ready, norms, bad = _prepared_natively(rows, unit)
+    else:
+        ready, norms, bad = _prepared_plainly(rows, unit)
+    if bad is not None:
+        value = rows[bad][~rows[bad].isfinite()][0].item()
+        raise InvalidInputError(
+            f"{name} must be finite numbers; got {value} in row {int(numbers[bad])}."
         )
-        if bad == -2:
-            raise MemoryError("The top-k kernel could not allocate its scratch memory.")
-        if bad >= 0:
-            _raise_not_finite(name, rows[bad], start + bad)
-        return out, torch.ones_like(norms) if unit else norms
-    step = max(1, CHUNK // max(rows.shape[1], 1))
-    parts = [_prepared_chunk(name, c, unit, start + i * step) for i, c in enumerate(rows.split(step))]
-    norms = torch.cat([part[1] for part in parts]).cpu()
-    return (torch.cat([part[0] for part in parts]) if unit else rows), norms
+    return ready, torch.ones_like(norms) if unit else norms
 
 
-def _prepared_chunk(name: str, x: Tensor, unit: bool, start: int) -> tuple[Tensor, Tensor]:
-    """Do the same in plain torch for rows whose float64 copy is small."""
-    wide = x.double()
-    norms = tree_sum(wide * wide).sqrt_()
-    bad = ~norms.isfinite()
-    if bool(bad.any()):
-        row = int(bad.nonzero()[0, 0])
-        _raise_not_finite(name, x[row], start + row)
-    if not unit:
-        return x, norms
-    divisor = norms.masked_fill(norms == 0, 1.0).unsqueeze(-1)
-    return (wide / divisor).float(), torch.ones_like(norms)
+def _prepared_plainly(rows: Tensor, unit: bool) -> tuple[Tensor, Tensor, int | None]:
+    """Return the rows, their norms and the first row that is not finite, in plain torch."""
+    parts, norms = [], []
+    for chunk in rows.split(max(1, CHUNK // max(rows.shape[1], 1))):
+        wide = chunk.double()
+        norm = tree_sum(wide * wide).sqrt_()
+        norms.append(norm.cpu())
+        if unit:
+            factor = norm.reciprocal().masked_fill_(norm == 0, 0.0).unsqueeze(-1)
+            parts.append((wide * factor).float())
+    lengths = torch.cat(norms)
+    bad = (~lengths.isfinite()).nonzero()
+    first = int(bad[0, 0]) if len(bad) else None
+    return torch.cat(parts) if unit else rows, lengths, first
 
 
-def _raise_not_finite(name: str, row: Tensor, number: int) -> None:
-    value = row[~row.isfinite()][0].item()
-    raise InvalidInputError(f"{name} must be finite numbers; got {value} in row {number}.")
+def _prepared_natively(rows: Tensor, unit: bool) -> tuple[Tensor, Tensor, int | None]:
+    """Do the same with the compiled kernel, in as many threads as torch has."""
+    library = load()
+    assert library is not None
+    n, dim = rows.shape
+    out = torch.empty_like(rows) if unit else rows
+    norms = torch.empty(n, dtype=torch.float64)
+    workers = torch.get_num_threads() if n * dim >= CHUNK else 1
+    cuts = [n * i // workers for i in range(workers + 1)]
+
+    def work(i: int) -> int:
+        low, size = cuts[i], cuts[i + 1] - cuts[i]
+        rows_at, out_at, norms_at = (part[low:].data_ptr() for part in (rows, out, norms))
+        bad = library.palate_prepare_rows(rows_at, size, dim, int(unit), out_at, norms_at)
+        return low + bad if bad >= 0 else bad
+
+    found = _topk_threads.run(work, workers)
+    if -2 in found:
+        raise MemoryError("The top-k kernel could not allocate its scratch memory.")
+    return out, norms, min((row for row in found if row >= 0), default=None)
 
 
 def peak_norms(norms: Tensor) -> Tensor:

@@ -81,6 +81,9 @@ class Search:
         queries, metric = self.block.queries, self.block.metric
         tile, error = _screened(queries, vectors, metric, bias, self.norms, peak)
         _drop_excluded(tile, segment, begin, self.exclude)
+        if self.block.allowed is not None:
+            here = self.block.allowed[_codes(segment, begin, len(vectors))]
+            tile[:, (here == 0).to(tile.device)] = -torch.inf
         hits = tile > _cut(tile, self.best, self.squares, error, metric).unsqueeze(1)
         pairs = max(1, self.block.budget // (128 * max(queries.shape[1], 1) + 512))
         _score_hits(self.best, queries, vectors, segment, begin, hits, metric, pairs)
@@ -127,6 +130,13 @@ def _drop_excluded(tile: Tensor, segment: Segment, begin: int, exclude: ItemList
     tile[rows[here].to(tile.device), local[here].to(tile.device)] = -torch.inf
 
 
+def _codes(segment: Segment, begin: int, size: int) -> Tensor:
+    """Return the item codes of a tile's columns, on the CPU."""
+    if segment.codes is not None:
+        return segment.codes[begin : begin + size].cpu()
+    return torch.arange(segment.start + begin, segment.start + begin + size)
+
+
 def _cut(tile: Tensor, best: Best, squares: Tensor, error: Tensor, metric: str) -> Tensor:
     """Return per query the screened number that an item must exceed to be able to enter."""
     k = best.scores.shape[1]
@@ -155,12 +165,8 @@ def _score_hits(
 ) -> None:
     """Score the marked pairs of a tile canonically and merge them."""
     rows, cols = hits.nonzero(as_tuple=True)
+    codes = _codes(segment, begin, len(block)).to(cols.device)
     for start in range(0, len(rows), pairs):
         row, col = rows[start : start + pairs], cols[start : start + pairs]
         scores = canonical_scores(queries[row], block[col], metric)
-        position = col + begin
-        if segment.codes is None:
-            codes = position + segment.start
-        else:
-            codes = segment.codes.to(col.device)[position]
-        best.merge(row, scores, codes)
+        best.merge(row, scores, codes[col])

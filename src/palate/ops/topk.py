@@ -13,7 +13,7 @@ from palate.exceptions import InvalidInputError
 from palate.ops import _topk_native, _topk_torch
 from palate.ops._topk_block import BlockSearch, QueryBlock
 from palate.ops._topk_catalogue import Catalogue, Segment, kept_segments, raw_segments
-from palate.ops._topk_filters import ItemLists, allowed_codes, exclusion_lists, rows_of_lists
+from palate.ops._topk_filters import ItemLists, allowed_items, exclusion_lists, rows_of_lists
 from palate.ops._topk_prepare import prepared_rows
 from palate.ops.similarity import METRICS
 
@@ -101,7 +101,7 @@ def topk(
     check_choice("metric", metric, METRICS)
     n_items = _check_shapes(queries, items, metric)
     lists = exclusion_lists(exclude, len(queries), n_items)
-    allowed = allowed_codes(include, n_items)
+    allowed = allowed_items(include, n_items)
     out = TopK(
         torch.full((len(queries), k), -torch.inf, device=queries.device),
         torch.full((len(queries), k), -1, dtype=torch.int64, device=queries.device),
@@ -117,9 +117,10 @@ def topk(
         )
         block = QueryBlock(
             *(vectors.float(), norms, metric, places, n_items),
-            *(rows_of_lists(lists, begin, begin + len(vectors)), item_block, memory_budget),
+            *(rows_of_lists(lists, begin, begin + len(vectors)), allowed.flags),
+            *(item_block, memory_budget),
         )
-        _search(out.scores[part], out.indices[part], block, items, allowed)
+        _search(out.scores[part], out.indices[part], block, items, allowed.codes)
     return out
 
 

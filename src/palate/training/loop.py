@@ -87,7 +87,9 @@ def run_stage(stage: Stage) -> list[dict[str, Any]]:
         kept = "the best weights so far" if trainer.best_weights else "the weights reached so far"
         if not trainer.best_weights:
             stage.step.network.items.refresh(stage.options)
-        message = f"Training was interrupted in epoch {done} of stage {stage.name!r}; {kept} are kept."
+        message = (
+            f"Training was interrupted in epoch {done} of stage {stage.name!r}; {kept} are kept."
+        )
         logger.warning(message)
         warnings.warn(message, TrainingInterruptedWarning, stacklevel=3)
     finally:

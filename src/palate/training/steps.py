@@ -72,7 +72,12 @@ class Step(nn.Module):
         return vectors[torch.searchsorted(needed, codes)], rows, places, bias
 
     def rank_loss(
-        self, users: Tensor, items: Tensor, places: Tensor, weights: Tensor | None, bias: Tensor | None
+        self,
+        users: Tensor,
+        items: Tensor,
+        places: Tensor,
+        weights: Tensor | None,
+        bias: Tensor | None,
     ) -> Tensor:
         """Return the softmax loss of user vectors against candidate vectors."""
         queries, rows = self.network.logits_as_product(users, items)

@@ -1,0 +1,1 @@
+"""Networks that turn items into vectors."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from sklearn.base import BaseEstimator
@@ -12,13 +13,15 @@ from palate._options import RunOptions
 from palate._validation import check_choice, check_int
 from palate.data.items import ItemTable
 from palate.encoders.item.content_cache import ContentCache, cached_encode
-from palate.encoders.item.finetuning import set_trainable
+from palate.encoders.item.finetuning import FINETUNE_MODES, set_trainable
 from palate.encoders.item.model_source import ModelSource, resolve_model
 from palate.encoders.item.text_model import POOLINGS, TextModel, load_text_model
 from palate.ops.whitening import fit_whitening, whiten
 from palate.protocols import ItemModule
 
-FINETUNE = ("frozen", "last", "full")
+# The spread of a content vector's entries at the start: near that of an id vector, so that neither
+# drowns the other.
+_INITIAL_STD = 0.05
 
 
 class BertEncoder(BaseEstimator):
@@ -97,7 +100,7 @@ class BertEncoder(BaseEstimator):
             If `items` has no text column.
         """
         check_choice("pooling", self.pooling, POOLINGS)
-        check_choice("finetune", self.finetune, FINETUNE)
+        check_choice("finetune", self.finetune, FINETUNE_MODES)
         check_int("max_tokens", self.max_tokens, minimum=3)
         check_int("n_components", self.n_components, minimum=1)
         return BertItems(self, items, dim, context, state)
@@ -124,21 +127,24 @@ class BertItems(ItemModule):
         self.spec = spec
         self.is_live = spec.finetune != "frozen"
         self._source: ModelSource | None = None
-        self._reader: TextModel | None = None
+        self._live: TextModel | None = None
         self.texts: list[str] = items.texts(spec.text_columns) if self.is_live else []
         if state is None:
-            raw = self._read(items.texts(spec.text_columns), context)
+            raw = self._read(items.texts(spec.text_columns), context, open_cache(context))
             mean, matrix = fit_whitening(raw, spec.n_components)
             features = whiten(raw, mean, matrix)
         else:
-            features, mean, matrix = state["features"], state["mean"], state["matrix"]
+            # Copies: where a file's bytes lie in memory decides the last bits of products.
+            features, mean, matrix = (state[n].clone() for n in ("features", "mean", "matrix"))
         self.register_buffer("features", features)
         self.register_buffer("mean", mean)
         self.register_buffer("matrix", matrix)
         self.projection = nn.Linear(matrix.shape[1], dim)
+        nn.init.normal_(self.projection.weight, std=_INITIAL_STD / matrix.shape[1] ** 0.5)
+        nn.init.zeros_(self.projection.bias)
         if self.is_live:
-            self._reader = load_text_model(self.source)
-            self.bert = self._reader.model
+            self._live = load_text_model(self.source)
+            self.bert = self._live.model
             set_trainable(self.bert, spec.finetune)
 
     @property
@@ -157,44 +163,64 @@ class BertItems(ItemModule):
         return self.projection(features)  # type: ignore[no-any-return]
 
     def _live_features(self, codes: Tensor) -> Tensor:
-        assert self._reader is not None
+        assert self._live is not None
         texts = [self.texts[code] for code in codes.tolist()]
-        tokens = self._reader.tokenize(texts, self.spec.max_tokens)
-        pooled = self._reader.pool(
-            {name: value.to(codes.device) for name, value in tokens.items()}, self.spec.pooling
-        )
-        return whiten(pooled, self.mean, self.matrix)
+        tokens = self._live.tokenize(texts, self.spec.max_tokens)
+        tokens = {name: value.to(codes.device) for name, value in tokens.items()}
+        return whiten(self._live.pool(tokens, self.spec.pooling), self.mean, self.matrix)
 
-    def _read(self, texts: Sequence[str], context: RunOptions) -> Tensor:
-        how = {"pooling": self.spec.pooling, "max_tokens": self.spec.max_tokens}
-        shown = {"device": context.torch_device, "progress": context.hide_progress is False}
-        if self._reader is not None:
-            vectors = self._reader.encode(texts, **how, **shown)  # type: ignore[arg-type]
+    def _read(
+        self, texts: Sequence[str], context: RunOptions, cache: ContentCache | None
+    ) -> Tensor:
+        pooling, max_tokens = self.spec.pooling, self.spec.max_tokens
+        device, progress = context.torch_device, context.hide_progress is False
+        if self._live is not None:
+            vectors = self._live.encode(
+                texts, pooling=pooling, max_tokens=max_tokens, device=device, progress=progress
+            )
         else:
-            cache = open_cache(context)
-            vectors = cached_encode(texts, self.source, cache=cache, **how, **shown)  # type: ignore[arg-type]
+            vectors = cached_encode(
+                texts,
+                self.source,
+                pooling=pooling,
+                max_tokens=max_tokens,
+                device=device,
+                cache=cache,
+                progress=progress,
+                load=lambda: frozen_model(self.source),
+            )
         return torch.from_numpy(vectors)
 
-    def _features(self, texts: Sequence[str], context: RunOptions) -> Tensor:
-        raw = self._read(texts, context).to(self.mean.device)
+    def _features(
+        self, texts: Sequence[str], context: RunOptions, cache: ContentCache | None
+    ) -> Tensor:
+        raw = self._read(texts, context, cache).to(self.mean.device)
         return whiten(raw, self.mean, self.matrix)
 
     def extend(self, items: ItemTable, seen: Tensor, context: RunOptions) -> None:
         """Read the rows of `items` beyond those already known."""
         texts = items.texts(self.spec.text_columns)
         if new := texts[len(self.features) :]:
-            self.features = torch.cat([self.features, self._features(new, context)])
+            self.features = torch.cat(
+                [self.features, self._features(new, context, open_cache(context))]
+            )
         if self.is_live:
             self.texts = texts
 
     def encode_texts(self, texts: Sequence[str], context: RunOptions) -> Tensor:
-        """Return the vectors of free texts."""
-        return self.projection(self._features(texts, context))  # type: ignore[no-any-return]
+        """Return the vectors of free texts, of which nothing is kept on disk."""
+        return self.projection(self._features(texts, context, None))  # type: ignore[no-any-return]
 
     def refresh(self, context: RunOptions) -> None:
         """Read the whole catalogue again where BERT itself is trained."""
         if self.is_live:
-            self.features = self._features(self.texts, context)
+            self.features = self._features(self.texts, context, None)
+
+
+@lru_cache(maxsize=2)
+def frozen_model(source: ModelSource) -> TextModel:
+    """Load a model once for all the encoders that only read with it."""
+    return load_text_model(source)
 
 
 def open_cache(context: RunOptions) -> ContentCache | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
@@ -32,6 +31,7 @@ class GRUEncoder(BaseEstimator):
 
     Examples
     --------
+    >>> import torch
     >>> network = GRUEncoder(hidden_size=6).build(dim=8)
     >>> x, mask = torch.randn(3, 5, 8), torch.ones(3, 5, dtype=torch.bool)
     >>> network(x, mask).shape

@@ -88,9 +88,7 @@ class _Transformer(nn.Module):
         super().__init__()
         self.positions = nn.Parameter(torch.empty(max_length, dim))
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            _Block(dim, n_heads, hidden, dropout) for _ in range(n_layers)
-        )
+        self.blocks = nn.ModuleList(_Block(dim, n_heads, hidden, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(dim)
         nn.init.normal_(self.positions, std=INITIAL_STD)
         for module in self.modules():

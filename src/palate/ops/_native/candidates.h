@@ -74,6 +74,7 @@ AVX2 static float prune(entry *e, int64_t *count, int64_t keep, double *scratch,
 }
 
 INLINE int is_excluded(const job *j, int64_t q, int64_t code) {
+    if (j->allowed && !j->allowed[code]) return 1;
     if (!j->excluded_ptr) return 0;
     int64_t low = j->excluded_ptr[q], high = j->excluded_ptr[q + 1];
     const int64_t end = high;

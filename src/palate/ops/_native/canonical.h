@@ -64,8 +64,8 @@ AVX2 int64_t palate_prepare_rows(const float *x, int64_t n, int64_t dim, int64_t
             break;
         }
         if (!unit) continue;
-        const double by = norm == 0.0 ? 1.0 : norm;
-        for (int64_t d = 0; d < dim; d++) out[r * dim + d] = (float)((double)row[d] / by);
+        const double by = norm == 0.0 ? 0.0 : 1.0 / norm;
+        for (int64_t d = 0; d < dim; d++) out[r * dim + d] = (float)((double)row[d] * by);
     }
     free(t);
     return bad;

@@ -44,6 +44,7 @@ typedef struct {
     const double *errors16; /* |q - scale * code| */
     const int64_t *excluded_ptr; /* (n_queries + 1,) or NULL */
     const int64_t *excluded;
+    const uint8_t *allowed; /* (n_items,) 0 for items that no query may get, or NULL */
     float *shared; /* (n_queries,) the best lower bound that any worker has published */
     int64_t *next; /* the next block of items that nobody has taken */
     int64_t n_queries, k, capacity, metric, settle, block;

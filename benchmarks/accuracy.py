@@ -1,0 +1,135 @@
+"""Accuracy under leave-one-out with full ranking, for popularity, ids, text and both.
+
+    python benchmarks/accuracy.py DATASET_FOLDER [--models popularity id text fused] [--threads 1]
+
+The folder holds interactions.parquet (user_id, item_id, timestamp) and items.parquet (item_id,
+text). Each user's last event is the test, the one before it the validation (early stopping, never
+trained on); every item with an event is ranked. Each model runs in a process of its own, whose
+peak memory is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+MODELS = {"popularity": None, "id": "id", "text": "bert", "fused": "bert+id"}
+
+# Depth, length and batch follow the density of a set; everything else is the default.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sparse": {
+        "user_encoder__n_layers": 1,
+        "user_encoder__max_length": 50,
+        "user_encoder__dropout": 0.3,
+        "epochs": 40,
+    },
+    "dense": {
+        "user_encoder__n_layers": 2,
+        "user_encoder__n_heads": 2,
+        "user_encoder__max_length": 200,
+        "user_encoder__dropout": 0.2,
+        "batch_size": 32,
+        "epochs": 60,
+    },
+}
+DENSE_EVENTS = 50  # mean events a user
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--params", type=json.loads, default={}, help="JSON of Recommender params")
+    parser.add_argument("--log", action="store_true", help="print each epoch to stderr")
+    parser.add_argument("--child", choices=MODELS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run each model in a process of its own and print the table."""
+    args = parse()
+    if args.child:
+        print(json.dumps(measure(args)))
+        return
+    print(f"{args.folder.resolve().name}: leave-one-out, full ranking, {args.threads} thread(s)")
+    print(
+        f"{'model':12}{'HR@10':>8}{'NDCG@10':>9}{'HR@10*':>9}{'NDCG@10*':>10}"
+        f"{'epochs':>8}{'s/epoch':>9}{'fit s':>8}{'peak MB':>9}"
+    )
+    for model in args.models:
+        command = [sys.executable, __file__, *sys.argv[1:], "--child", model]
+        environment = {**os.environ, "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(args.threads)}
+        out = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+        row = json.loads(out.splitlines()[-1])
+        print(
+            f"{model:12}{row['hr']:8.4f}{row['ndcg']:9.4f}{row['hr_all']:9.4f}{row['ndcg_all']:10.4f}"
+            f"{row['epochs']:8d}{row['epoch_seconds']:9.1f}{row['seconds']:8.0f}{row['peak_mb']:9.0f}",
+            flush=True,
+        )
+    print("* with viewed items left in (filter_viewed=False)")
+
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """Fit and score one model."""
+    import torch
+
+    from palate import Recommender, RunOptions
+    from palate.baselines import MostPopular
+    from palate.datasets import read_folder
+    from palate.model_selection import leave_last_out_split
+
+    torch.set_num_threads(args.threads)
+    data = read_folder(args.folder)
+    events = data.interactions[["user_id", "item_id", "timestamp"]]
+    items = data.items[data.items["item_id"].isin(events["item_id"])]
+    train, test = leave_last_out_split(events, min_history=2)
+    started = time.perf_counter()
+    history: list[dict[str, Any]] = []
+    if MODELS[args.child] is None:
+        model: Any = MostPopular().fit(train)
+    else:
+        dense = len(events) / events["user_id"].nunique() >= DENSE_EVENTS
+        model = Recommender(
+            item_encoder=MODELS[args.child],
+            validation_fraction=1.0,
+            random_state=args.seed,
+            options=RunOptions(
+                device="cpu", progress=False, on_epoch_end=log_epoch if args.log else None
+            ),
+        ).set_params(**{**SETTINGS["dense" if dense else "sparse"], **args.params})
+        model.fit(train, items=None if args.child == "id" else items[["item_id", "text"]])
+        history = model.history_
+    seconds = time.perf_counter() - started
+    scores = {
+        f"{metric}{suffix}": model.score(test, metric=metric, filter_viewed=viewed)
+        for metric in ("hr", "ndcg")
+        for suffix, viewed in (("", True), ("_all", False))
+    }
+    return {
+        **scores,
+        "seconds": seconds,
+        "epochs": len(history),
+        "epoch_seconds": sum(r["seconds"] for r in history) / max(1, len(history)),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def log_epoch(record: Any) -> None:
+    """Print one record of history_."""
+    print(json.dumps(dict(record)), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
