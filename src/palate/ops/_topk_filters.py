@@ -119,9 +119,9 @@ def _rows_of_lists(lists: ItemLists, n_queries: int) -> tuple[Tensor, Tensor]:
     counts = indptr.diff()
     good = len(indptr) == n_queries + 1 and int(indptr[0]) == 0 and int(indptr[-1]) == len(cols)
     if not good or bool((counts < 0).any()):
+        shown = indptr.tolist() if len(indptr) <= 8 else f"{len(indptr)} numbers"
         raise InvalidInputError(
-            f"exclude's indptr must rise from 0 to {len(cols)} in {n_queries + 1} steps; got "
-            f"{len(indptr)} numbers."
+            f"exclude's indptr must rise from 0 to {len(cols)} in {n_queries} steps; got {shown}."
         )
     return torch.repeat_interleave(torch.arange(n_queries), counts), cols
 
