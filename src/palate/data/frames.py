@@ -61,7 +61,8 @@ def column(frame: nw.DataFrame[Any], name: str, table: str = "X") -> np.ndarray:
             f"{table} must have a column {name!r}; its columns are "
             f"{', '.join(map(repr, frame.columns))}."
         )
-    return np.asarray(frame.get_column(name).to_numpy())
+    values = np.asarray(frame.get_column(name).to_numpy())
+    return values.astype(object) if values.dtype.kind in "US" else values
 
 
 def check_ids(ids: np.ndarray, name: str, table: str = "X") -> np.ndarray:
@@ -72,9 +73,17 @@ def check_ids(ids: np.ndarray, name: str, table: str = "X") -> np.ndarray:
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         raise InvalidInputError(
-            f"column {name!r} of {table} must have no missing values; row {row} is {ids[row]!r}."
+            f"column {name!r} of {table} must have no missing values; "
+            f"row {row} is {shown(ids[row])}."
         )
     return ids
+
+
+def shown(value: Any) -> str:
+    """Write a value for an error message, without numpy's type around it."""
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return str(value)
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
@@ -148,19 +157,37 @@ def _check_times(times: np.ndarray | None, name: str) -> np.ndarray | None:
     if times.dtype == object:
         import pandas as pd
 
+        numbers = np.asarray(times.tolist())
+        if numbers.dtype.kind in "iuf":
+            return check_ids(numbers, "timestamp", name)
         try:
             times = pd.to_datetime(pd.Series(times), utc=True).dt.tz_localize(None).to_numpy()
         except (ValueError, TypeError) as error:
             raise InvalidInputError(
                 f"column 'timestamp' of {name} must hold numbers or datetimes; "
-                f"row 0 is {times[0]!r}."
+                f"row 0 is {shown(times[0])}."
             ) from error
     if times.dtype.kind not in "iufMmb":
         raise InvalidInputError(
             f"column 'timestamp' of {name} must hold numbers or datetimes; "
             f"its type is {times.dtype}."
         )
-    return check_ids(times, "timestamp", name)
+    times = check_ids(times, "timestamp", name)
+    if times.dtype.kind == "M":
+        _check_years(times, name)
+    return times
+
+
+def _check_years(times: np.ndarray, name: str) -> None:
+    # Histories count nanoseconds, which numpy would wrap around without a word.
+    years = times.astype("M8[Y]").astype(int) + 1970
+    bad = (years < 1678) | (years > 2261)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InvalidInputError(
+            f"column 'timestamp' of {name} must hold datetimes between 1678 and 2261; "
+            f"row {row} is {times[row]}."
+        )
 
 
 def _check_weights(weights: np.ndarray | None, name: str) -> np.ndarray | None:
@@ -177,7 +204,7 @@ def _check_weights(weights: np.ndarray | None, name: str) -> np.ndarray | None:
         row = int(np.flatnonzero(bad)[0])
         raise InvalidInputError(
             f"column 'weight' of {name} must hold finite numbers of at least 0; "
-            f"row {row} is {weights[row]!r}."
+            f"row {row} is {shown(weights[row])}."
         )
     return numbers
 
@@ -195,8 +222,12 @@ def make_frame(columns: Mapping[str, np.ndarray], namespace: ModuleType) -> Any:
     """Build a table of the library `namespace` from named arrays."""
     if namespace.__name__ == "pandas":
         return namespace.DataFrame(dict(columns))
-    plain = {
-        name: values.tolist() if values.dtype == object else values
-        for name, values in columns.items()
-    }
+    plain = {name: _as_column(values) for name, values in columns.items()}
     return nw.from_dict(plain, backend=namespace).to_native()
+
+
+def _as_column(values: np.ndarray) -> Any:
+    if values.dtype != object:
+        return values
+    # Without a value to go by, a column of objects would have the type "null".
+    return values.tolist() if len(values) else np.empty(0, dtype=str)

@@ -176,11 +176,9 @@ class Histories:
         if not len(self.items) and not self.changed:
             return
         if (self.times is None) != (events.times is None):
-            has, lacks = (
-                ("had", "must have") if self.times is not None else ("had no", "must not have")
-            )
+            must, had = ("must", "one") if self.times is not None else ("must not", "none")
             raise InvalidInputError(
-                f"X {lacks} a column 'timestamp', as the events learned before {has} one."
+                f"X {must} have a column 'timestamp', as the events learned before had {had}."
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate.data.frames import check_ids, column, open_frame
+from palate.data.frames import check_ids, column, open_frame, shown
 from palate.exceptions import InvalidInputError, MissingContentError
 
 
@@ -129,7 +129,8 @@ def read_items(items: Any, name: str = "items") -> tuple[np.ndarray, ItemTable]:
     if twice.any():
         row = int(np.flatnonzero(twice)[0])
         raise InvalidInputError(
-            f"column 'item_id' of {name} must name each item once; row {row} repeats {ids[row]!r}."
+            f"column 'item_id' of {name} must name each item once; row {row} repeats "
+            f"{shown(ids[row])}."
         )
     names = [c for c in frame.columns if c != "item_id"]
     content = pd.DataFrame({c: frame.get_column(c).to_pandas().array for c in names})

@@ -12,6 +12,7 @@ from palate.exceptions import InvalidInputError
 # A tail above this share of the base is merged into it: looking up stays one hash, adding one id
 # stays cheap.
 _TAIL_SHARE = 0.125
+_NUMBERS = (int, float, np.number, np.bool_, np.datetime64)
 
 
 def as_id_array(ids: Any) -> np.ndarray:
@@ -24,17 +25,19 @@ def as_id_array(ids: Any) -> np.ndarray:
     >>> as_id_array([1, 2])
     array([1, 2])
     """
-    if isinstance(ids, np.ndarray) and ids.dtype.kind not in "US":
-        return ids
+    if isinstance(ids, np.ndarray):
+        return ids.astype(object) if ids.dtype.kind in "US" else ids
     if isinstance(ids, (pd.Series, pd.Index)):
         return as_id_array(ids.to_numpy())
     values = list(ids)
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
+    array = np.fromiter(values, dtype=object, count=len(values))
     kinds = {type(value) for value in values}
-    if len(kinds) == 1 and issubclass(kinds.pop(), (int, float, np.number, np.datetime64)):
-        return np.asarray(values)
-    return array
+    if len(kinds) != 1 or not issubclass(kinds.pop(), _NUMBERS):
+        return array
+    numbers = np.asarray(values)
+    # Integers that no one integer type holds would become floats, and lose digits.
+    rounded = numbers.dtype.kind == "f" and isinstance(values[0], (int, np.integer))
+    return array if rounded else numbers
 
 
 class Vocabulary:
@@ -102,7 +105,8 @@ class Vocabulary:
         if len(self._tail) + len(new) <= _TAIL_SHARE * len(self._base):
             grown._base = self._base
             start = len(self)
-            grown._tail = {**self._tail, **{v: start + i for i, v in enumerate(new.tolist())}}
+            # Scalars of the array, not `tolist`, which turns datetimes into bare integers.
+            grown._tail = {**self._tail, **{v: start + i for i, v in enumerate(new)}}
             grown._array = self._array
             return grown
         grown.__init__(_join(self.array, new))  # type: ignore[misc]
@@ -116,6 +120,10 @@ def _index(array: np.ndarray) -> pd.Index:
 def _join(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     if not len(old):
         return new
-    if old.dtype.kind == new.dtype.kind or {old.dtype.kind, new.dtype.kind} <= set("iu"):
+    if old.dtype.kind == new.dtype.kind:
         return np.concatenate([old, new])
+    if {old.dtype.kind, new.dtype.kind} == {"i", "u"}:
+        joined = np.result_type(old, new)
+        if joined.kind != "f":  # int64 with uint64 would round
+            return np.concatenate([old, new])
     return np.concatenate([old.astype(object), new.astype(object)])

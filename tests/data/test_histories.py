@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate.data import histories as module
+from palate.data.histories import CodedEvents, Histories, sortable_times
+from palate.exceptions import InvalidInputError
+
+N_USERS = 7
+
+
+def coded(rows, *, times=None, weighted=False):
+    """Make events of (user, item, time, weight) rows."""
+    users, items, stamps, weights = (list(c) for c in zip(*rows, strict=True)) if rows else [[]] * 4
+    return CodedEvents(
+        np.array(users, np.int64),
+        np.array(items, np.int64),
+        None if times is None else np.array(stamps, times),
+        np.array(weights, np.float32) if weighted else None,
+    )
+
+
+class Naive:
+    """A dict of lists: each user's events, sorted stably by time after every append."""
+
+    def __init__(self, timed, weighted):
+        self.rows, self.timed, self.weighted = {}, timed, weighted
+
+    def append(self, rows):
+        for user, *event in rows:
+            self.rows.setdefault(user, []).append(event)
+        if self.timed:
+            for row in self.rows.values():
+                row.sort(key=lambda event: event[1])
+
+
+def check_same(histories, naive, n_users, asked):
+    assert histories.n_users == n_users
+    assert histories.n_events == sum(map(len, naive.rows.values()))
+    for user in range(n_users):
+        right = naive.rows.get(user, [])
+        row = histories.row(user)
+        assert histories.of(user).tolist() == [event[0] for event in right]
+        assert row.users.tolist() == [user] * len(right)
+        if naive.timed and right:
+            assert row.times.tolist() == [event[1] for event in right]
+        if naive.weighted and right:
+            assert row.weights.tolist() == [event[2] for event in right]
+    assert histories.lengths(asked).tolist() == [len(naive.rows.get(u, [])) for u in asked]
+    indptr, items = histories.gather(asked)
+    flat = [event[0] for user in asked.tolist() for event in naive.rows.get(user, [])]
+    assert items.tolist() == flat
+    assert np.diff(indptr).tolist() == histories.lengths(asked).tolist()
+
+
+event = st.tuples(
+    st.integers(0, N_USERS - 1),
+    st.integers(0, 50),
+    st.integers(-3, 3),  # few times, so many are equal
+    st.sampled_from([0.5, 1.0, 2.0]),
+)
+batches = st.lists(st.lists(event, max_size=8), min_size=1, max_size=5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    batches=batches,
+    timed=st.booleans(),
+    weighted=st.booleans(),
+    least=st.sampled_from([0, 3, 256]),
+    asked=st.lists(st.integers(0, N_USERS - 1), max_size=9),
+    kind=st.sampled_from([np.int64, np.float64]),
+)
+def test_appending_equals_a_dict_of_lists(batches, timed, weighted, least, asked, kind):
+    original = module._CHANGED_LEAST
+    module._CHANGED_LEAST = least  # 0: always rebuilt; 256: always kept beside; 3: both
+    try:
+        naive = Naive(timed, weighted)
+        asked = np.array(asked, np.int64)
+        known, histories = 0, None
+        for rows in batches:
+            events = coded(rows, times=kind if timed else None, weighted=weighted)
+            known = max([known, *(row[0] + 1 for row in rows)])
+            naive.append(rows)
+            before = histories
+            if histories is None:
+                histories = Histories.from_events(events, known)
+            else:
+                old = [before.of(user).tolist() for user in range(before.n_users)]
+                histories = histories.append(events, known)
+                assert [before.of(user).tolist() for user in range(before.n_users)] == old
+            check_same(histories, naive, known, asked[asked < known])
+            compact = histories.compact()
+            assert not compact.changed
+            assert len(compact.indptr) == known + 1
+            check_same(compact, naive, known, asked[asked < known])
+    finally:
+        module._CHANGED_LEAST = original
+
+
+def test_both_ways_of_appending_are_reached(monkeypatch):
+    start = Histories.from_events(coded([(0, 1, 0, 1), (1, 2, 0, 1)]), 2)
+    more = coded([(1, 3, 0, 1), (2, 4, 0, 1)])
+    beside = start.append(more, 3)
+    assert sorted(beside.changed) == [1, 2]
+    assert beside.items is start.items
+    monkeypatch.setattr(module, "_CHANGED_LEAST", 1)
+    rebuilt = start.append(more, 3)
+    assert not rebuilt.changed
+    for histories in (beside, rebuilt, beside.compact()):
+        assert [histories.of(u).tolist() for u in range(3)] == [[1], [2, 3], [4]]
+    assert rebuilt.compact() is rebuilt
+
+
+def test_late_events_go_where_their_time_says():
+    start = Histories.from_events(coded([(0, 1, 10, 1), (0, 2, 30, 1)], times=np.int64), 1)
+    grown = start.append(coded([(0, 3, 30, 1), (0, 4, 5, 1), (0, 5, 10, 1)], times=np.int64), 1)
+    assert grown.of(0).tolist() == [4, 1, 5, 2, 3]  # new ones after old ones of an equal time
+
+
+def test_users_without_events():
+    histories = Histories.from_events(coded([(2, 9, 0, 1)]), 4)
+    assert [histories.of(user).tolist() for user in range(4)] == [[], [], [9], []]
+    grown = histories.append(coded([]), 6)
+    assert grown.n_users == 6
+    assert grown.lengths(np.arange(6)).tolist() == [0, 0, 1, 0, 0, 0]
+    assert grown.of(5).tolist() == []
+
+
+def test_weights_that_came_late_count_one_before():
+    start = Histories.from_events(coded([(0, 1, 0, 1), (1, 2, 0, 1)]), 2)
+    grown = start.append(coded([(0, 3, 0, 2.5)], weighted=True), 2).compact()
+    assert grown.weights.tolist() == [1.0, 2.5, 1.0]
+    back = grown.append(coded([(1, 4, 0, 1)]), 2).compact()
+    assert back.weights.tolist() == [1.0, 2.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_the_time_column_must_stay(timed):
+    rows = [(0, 1, 5, 1)]
+    with_times, without = coded(rows, times=np.int64), coded(rows)
+    histories = Histories.from_events(with_times if timed else without, 1)
+    with pytest.raises(InvalidInputError) as error:
+        histories.append(without if timed else with_times, 1)
+    assert str(error.value) == (
+        "X must have a column 'timestamp', as the events learned before had one."
+        if timed
+        else "X must not have a column 'timestamp', as the events learned before had none."
+    )
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "ms", "us", "ns"])
+def test_datetimes_of_any_unit_become_nanoseconds(unit):
+    times = np.array(["2020-01-02", "1969-12-31"], f"M8[{unit}]")
+    right = np.array([1577923200, -86400], np.int64) * 10**9
+    out = sortable_times(times)
+    assert out.dtype == np.int64
+    np.testing.assert_array_equal(out, right)
+
+
+def test_numbers_stay_numbers():
+    assert sortable_times(None) is None
+    assert sortable_times(np.array([1, 2], np.int16)).dtype == np.int64
+    floats = sortable_times(np.array([0.5, 0.25], np.float32))
+    assert floats.dtype == np.float64
+    assert floats.tolist() == [0.5, 0.25]
