@@ -61,6 +61,7 @@ class Serving:
             # Ids of items that were never trained on stay silent: content speaks for them.
             seen = torch.cat([seen_items(self.network), torch.zeros(n_new, dtype=torch.bool)])
             network.items.extend(table, seen, options)
+            network.seen = seen.to(network.seen.device)
             codes = torch.arange(len(self.items), len(items), device=self.vectors.device)
             new = network.items(codes).detach()
         ranker = copy.copy(self.ranker)
