@@ -28,6 +28,9 @@ from palate.ops.similarity import METRICS
 from palate.queries import report_unsupported, user_queries
 from palate.serving import Catalogue, Serving, top_items
 
+# Integers up to here are floats too; larger ids would come out changed.
+_EXACT_FLOAT = 2**53
+
 
 def plan(rec: Any, epochs: int | None = None) -> Plan:
     """Check the parameters of a recommender and resolve its parts."""
@@ -138,7 +141,8 @@ def known_items(item_ids: Any, items: Vocabulary) -> tuple[np.ndarray, np.ndarra
         raise InvalidInputError(f"item_ids must be a list of item ids; got {item_ids!r}.")
     ids = as_id_array(item_ids)
     codes = items.codes(ids)
-    return ids[codes >= 0], codes[codes >= 0], ids[codes < 0].tolist()
+    known = codes[codes >= 0]
+    return items.ids(known), known, ids[codes < 0].tolist()
 
 
 def users_of_rows(rec: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -153,15 +157,18 @@ def users_of_rows(rec: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def padded_ids(codes: np.ndarray, items: Vocabulary, k: int) -> np.ndarray:
-    """Return ids (n, k) for codes, with NaN (numbers) or None where there is none."""
+    """Return ids (n, k) for codes, with NaN, NaT or None where there is none."""
     if codes.shape[1] < k:
         codes = np.pad(codes, ((0, 0), (0, k - codes.shape[1])), constant_values=-1)
     ids = items.ids(np.maximum(codes, 0))
     empty = codes < 0
     if not empty.any():
         return ids
-    ids = ids.astype(np.float64 if ids.dtype.kind in "iuf" else object)
-    ids[empty] = np.nan if ids.dtype.kind == "f" else None
+    if ids.dtype.kind in "iu" and (np.abs(ids.astype(np.float64)) <= _EXACT_FLOAT).all():
+        ids = ids.astype(np.float64)
+    if ids.dtype.kind not in "fmM":
+        ids = ids.astype(object)
+    ids[empty] = {"f": np.nan, "O": None}.get(ids.dtype.kind, "NaT")
     return ids
 
 

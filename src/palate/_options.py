@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from palate._device import choose_device
+from palate._validation import check_int
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class RunOptions:
     cache: bool | str | os.PathLike[str] = True
     inference_batch_size: int = 1024
     on_epoch_end: Callable[[Mapping[str, Any]], None] | None = None
+
+    def __post_init__(self) -> None:
+        check_int("inference_batch_size", self.inference_batch_size, minimum=1)
 
     @property
     def torch_device(self) -> torch.device:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
@@ -81,3 +83,19 @@ def check_verbs(name: str, value: Any, verbs: Collection[str], accepted: str) ->
         )
         raise InvalidParameterError(f"{name} must be {accepted}; got {value!r}{lacks}.")
     return value
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside palate that led here, however deep the call is.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warn_caller("Look here.", UserWarning)
+    >>> str(caught[0].message)
+    'Look here.'
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] == "palate":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

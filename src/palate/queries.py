@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from palate._validation import check_choice
+from palate._validation import check_choice, warn_caller
+from palate.data.frames import shown
 from palate.data.histories import Histories
 from palate.data.vocabulary import Vocabulary, as_id_array
 from palate.exceptions import (
@@ -19,6 +19,8 @@ from palate.exceptions import (
 )
 
 ON_UNSUPPORTED = ("raise", "warn", "ignore")
+# For calls whose rows answer the rows of their input: there is nothing to skip.
+MUST_KNOW = "must know"
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,19 @@ class Queries:
 
 def report_unsupported(what: str, values: Sequence[Any], on_unsupported: str) -> None:
     """Raise, warn or say nothing about ids that the model does not know."""
-    check_choice("on_unsupported_targets", on_unsupported, ON_UNSUPPORTED)
+    _check_on_unsupported(on_unsupported)
     if not len(values) or on_unsupported == "ignore":
         return
-    shown = ", ".join(repr(_plain(value)) for value in values[:5])
+    first = ", ".join(shown(value) for value in values[:5])
     more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-    message = f"{what} unknown to the model: {shown}{more}."
+    message = f"{what} unknown to the model: {first}{more}."
+    if on_unsupported == MUST_KNOW:
+        raise UnsupportedTargetError(message)
     if on_unsupported == "raise":
         raise UnsupportedTargetError(
             f"{message} Pass on_unsupported_targets='warn' or 'ignore' to skip them."
         )
-    warnings.warn(message + " They were skipped.", UnsupportedTargetWarning, stacklevel=3)
+    warn_caller(f"{message} They were skipped.", UnsupportedTargetWarning)
 
 
 def user_queries(
@@ -106,14 +110,15 @@ def user_queries(
     report_unsupported("users", ids[~known].tolist(), on_unsupported)
     known[known] = histories.lengths(codes[known]) > 0
     indptr, items = histories.gather(codes[known])
-    return Queries(ids[known], indptr, items, (), n_items)
+    # The vocabulary's own ids: the caller's list need not be of their type.
+    return Queries(vocabulary.ids(codes[known]), indptr, items, (), n_items)
 
 
 def history_queries(
     histories: Sequence[Sequence[Any]], vocabulary: Vocabulary, on_unsupported: str
 ) -> Queries:
     """Return the queries of histories that mix item ids and `Text` events."""
-    check_choice("on_unsupported_targets", on_unsupported, ON_UNSUPPORTED)
+    _check_on_unsupported(on_unsupported)
     events, lengths = _flatten(histories, "histories")
     spoken = np.array([isinstance(event, Text) for event in events], dtype=bool)
     codes = np.full(len(events), -1, np.int64)
@@ -167,18 +172,18 @@ def _numbered(
     """Label histories 0, 1, …; one without a usable event cannot be answered."""
     counts = np.bincount(rows, minlength=n_rows)
     empty = np.flatnonzero(counts == 0)
-    if len(empty) and on_unsupported == "raise":
+    if len(empty) and on_unsupported in ("raise", MUST_KNOW):
         raise UnsupportedTargetError(f"history {empty[0]} is empty: it says nothing about taste.")
     if len(empty) and on_unsupported == "warn":
-        warnings.warn(
+        warn_caller(
             f"{len(empty)} histories without a known item were skipped, the first is {empty[0]}.",
             UnsupportedTargetWarning,
-            stacklevel=3,
         )
     kept = counts > 0
     indptr = np.concatenate([[0], np.cumsum(counts[kept])])
     return Queries(np.flatnonzero(kept), indptr, codes, texts, n_items)
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def _check_on_unsupported(value: str) -> None:
+    if value != MUST_KNOW:
+        check_choice("on_unsupported_targets", value, ON_UNSUPPORTED)

@@ -19,11 +19,18 @@ from palate._options import RunOptions
 from palate._parts import KINDS, default_spec
 from palate._random import draw_seed
 from palate._validation import check_choice, check_int
+from palate.data.frames import shown
 from palate.data.histories import Histories
 from palate.data.items import read_items
 from palate.exceptions import InvalidInputError, MissingContentError
 from palate.learning import learn, learn_on
-from palate.queries import history_queries, report_unsupported, text_queries, user_queries
+from palate.queries import (
+    MUST_KNOW,
+    history_queries,
+    report_unsupported,
+    text_queries,
+    user_queries,
+)
 from palate.serving import Serving, top_items
 
 
@@ -306,7 +313,7 @@ class Recommender(BaseEstimator):
                 row = int(np.flatnonzero(known)[0])
                 raise InvalidInputError(
                     "items must be new to the catalogue; "
-                    f"row {row} names {ids[row]!r}, which is in it."
+                    f"row {row} names {shown(ids[row])}, which is in it."
                 )
             self._serving = serving.with_items(ids, content, self._options())
         return self
@@ -426,11 +433,12 @@ class Recommender(BaseEstimator):
         Returns
         -------
         ndarray of shape (n_rows, k)
-            Item ids, best first. A row that runs out ends in NaN (number ids) or None.
+            Item ids, best first. A row that runs out ends in NaN (number ids), NaT (times) or None.
         """
         check_is_fitted(self)
         check_int("k", k, minimum=1)
-        serving, (queries, rows) = self._serving, self._row_queries(X)
+        serving = self._serving
+        queries, rows = self._row_queries(serving, X)
         _, codes = top_items(serving, queries, k, self._options(), filter_viewed=filter_viewed)
         return estimator.padded_ids(codes, serving.items, k)[rows]
 
@@ -446,7 +454,8 @@ class Recommender(BaseEstimator):
         float32 ndarray of shape (n_rows, dim)
         """
         check_is_fitted(self)
-        serving, (queries, rows) = self._serving, self._row_queries(X)
+        serving = self._serving
+        queries, rows = self._row_queries(serving, X)
         vectors = serving.user_vectors(queries, self._options()).cpu().numpy()
         return np.asarray(vectors[rows])
 
@@ -594,20 +603,20 @@ class Recommender(BaseEstimator):
             users, serving.users, serving.histories, len(serving.items), on_unsupported
         )
 
-    def _row_queries(self, X: Any) -> tuple[Any, np.ndarray]:
-        serving = self._serving
+    def _row_queries(self, serving: Serving, X: Any) -> tuple[Any, np.ndarray]:
         if is_histories(X):
-            queries = history_queries(X, serving.items, "raise")
+            queries = history_queries(X, serving.items, MUST_KNOW)
             return queries, np.arange(len(queries))
         users, rows = estimator.users_of_rows(self, X)
-        found = user_queries(users, serving.users, serving.histories, len(serving.items), "raise")
-        return found, rows
+        n_items = len(serving.items)
+        return user_queries(users, serving.users, serving.histories, n_items, MUST_KNOW), rows
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_serving")
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        # A copy: what scikit-learn returns may be the estimator's own dictionary.
+        state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_lock", None)
         if isinstance(state.get("_library"), ModuleType):
             state["_library"] = state["_library"].__name__
