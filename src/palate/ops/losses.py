@@ -39,6 +39,8 @@ class _SoftmaxLoss(torch.autograd.Function):
             block, target = queries[rows], targets[rows]
             logits = block @ items.T if bias is None else torch.addmm(bias, block, items.T)
             index = torch.arange(len(block), device=block.device)
+            if bias is not None:
+                logits[index, target] -= bias[target]
             at_target = logits[index, target]
             top = logits.amax(1)
             logits.sub_(top[:, None]).exp_()
@@ -72,7 +74,7 @@ def softmax_loss(
     weights: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Weighted mean cross-entropy of the softmax over ``queries @ items.T + bias``.
+    """Weighted mean cross-entropy of the softmax over ``queries @ items.T``.
 
     Parameters
     ----------
@@ -85,7 +87,9 @@ def softmax_loss(
     weights : float Tensor of shape (n_positions,), default=None
         Weight of each position, all 1 by default.
     bias : float Tensor of shape (n_items,), default=None
-        Added to the logits and not learned (the logQ correction of sampled candidates).
+        Added to the logits and not learned (the logQ correction of sampled candidates). A
+        position's own target is left out: it is certain to be a candidate, so it stands for itself
+        alone, and ``exp(queries @ items.T + bias)`` of the others estimates the full sum.
 
     Returns
     -------

@@ -9,7 +9,9 @@ METRICS = ("cosine", "dot", "euclidean")
 
 
 def unit_norm(x: Tensor, dim: int = -1) -> Tensor:
-    """Scale vectors to length 1; zero vectors stay zero.
+    """Scale vectors to length 1; zero vectors stay zero, and pass on no gradient.
+
+    A vector too short to be squared (below 1e-19 in float32) counts as zero.
 
     Parameters
     ----------
@@ -27,8 +29,9 @@ def unit_norm(x: Tensor, dim: int = -1) -> Tensor:
     >>> unit_norm(torch.tensor([3.0, 4.0]))
     tensor([0.6000, 0.8000])
     """
-    tiny = torch.finfo(x.dtype).tiny
-    return x / torch.linalg.vector_norm(x, dim=dim, keepdim=True).clamp_min(tiny)
+    length = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    # Divided by infinity, not by something tiny: that gradient would overflow in the next product.
+    return x / length.where(length > torch.finfo(x.dtype).tiny ** 0.5, torch.inf)
 
 
 def cosine(u: Tensor, v: Tensor) -> Tensor:

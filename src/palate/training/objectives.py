@@ -37,11 +37,11 @@ class SampledSoftmaxObjective(BaseEstimator):
 
     Notes
     -----
-    An item is a candidate with the probability ``1 - (1 - p)**n * (1 - 1/N)**m`` of being one of
-    the n targets (p its share of events) or of the m draws from N items; minus the logarithm of
-    that probability is added to its logit (Yi et al., "Sampling-Bias-Corrected Neural Modeling for
-    Large Corpus Item Recommendations", RecSys 2019, section 4.1). A position's own target is
-    certain to be there and is not corrected.
+    Beside a position's own target, which is certain to be there and is not corrected, an item is
+    a candidate with the probability ``1 - (1 - p)**(n - 1) * (1 - 1/N)**m`` of being one of the
+    other n - 1 targets (p its share of events) or of the m draws from N items; minus the logarithm
+    of that probability is added to its logit (Yi et al., "Sampling-Bias-Corrected Neural Modeling
+    for Large Corpus Item Recommendations", RecSys 2019, section 4.1).
 
     Examples
     --------
@@ -63,6 +63,6 @@ class SampledSoftmaxObjective(BaseEstimator):
         picks = torch.randint(0, len(pool), (drawn,), generator=generator).to(pool.device)
         codes = torch.unique(torch.cat([targets, pool[picks]]))
         share = counts[codes].double() / counts.sum().clamp_min(1)
-        missed = len(targets) * torch.log1p(-share.clamp(max=1 - 1e-12))
+        missed = (len(targets) - 1) * torch.log1p(-share.clamp(max=1 - 1e-12))
         missed = missed + drawn * torch.log1p(torch.tensor(-1.0 / max(2, len(pool))))
         return codes, -torch.log(-torch.expm1(missed)).to(torch.float32)
