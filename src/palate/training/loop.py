@@ -192,5 +192,4 @@ class _Trainer:
         self.stage.optimizer_state.update(state)
         if self.best_weights:
             self.network.load_state_dict(self.best_weights)
-        self.accelerator.free_memory()
         self.network.eval()
