@@ -143,3 +143,14 @@ def extend_catalogue(catalogue: Catalogue, vectors: Tensor) -> Catalogue:
     new = segment_of(placed, metric, start=start, int8=catalogue.storage == "int8")
     total = catalogue.n_items + len(vectors)
     return replace(catalogue, segments=(*kept, new), n_items=total)
+
+
+def rows_of(catalogue: Catalogue, codes: Tensor) -> Tensor:
+    """Return the scored vectors (n, dim) of item codes (n,), in any order, in float32."""
+    if len(catalogue.segments) == 1:
+        return catalogue.segments[0].vectors[codes].float()
+    out = torch.empty(len(codes), catalogue.dim)
+    for segment in catalogue.segments:
+        here = (codes >= segment.start) & (codes < segment.start + len(segment))
+        out[here] = segment.vectors[codes[here] - segment.start].float()
+    return out

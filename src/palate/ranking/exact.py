@@ -154,15 +154,20 @@ class CosineRanker(BaseEstimator):
         >>> ranker.kneighbors(torch.tensor([[1.0]]), n_neighbors=2)[0]
         array([[1., 3.]], dtype=float32)
         """
-        check_is_fitted(self)
-        check_int("n_neighbors", n_neighbors, minimum=1)
-        if n_neighbors > self.n_items_:
-            raise InvalidInputError(
-                f"n_neighbors must be at most the {self.n_items_} items; got {n_neighbors}."
-            )
-        found = self.topk(queries, n_neighbors)
-        base = 1.0 if self.metric == "cosine" else 0.0
-        return (base - found.scores).cpu().numpy(), found.indices.cpu().numpy()
+        return as_neighbors(self, queries, n_neighbors)
+
+
+def as_neighbors(ranker: Any, queries: Any, n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a ranker's answer as distances and indices of numpy, nearest first."""
+    check_is_fitted(ranker)
+    check_int("n_neighbors", n_neighbors, minimum=1)
+    if n_neighbors > ranker.n_items_:
+        raise InvalidInputError(
+            f"n_neighbors must be at most the {ranker.n_items_} items; got {n_neighbors}."
+        )
+    found = ranker.topk(queries, n_neighbors)
+    base = 1.0 if ranker.metric == "cosine" else 0.0
+    return (base - found.scores).cpu().numpy(), found.indices.cpu().numpy()
 
 
 def as_vectors(name: str, values: Any, dim: int | None = None) -> Tensor:
