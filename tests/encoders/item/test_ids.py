@@ -28,7 +28,9 @@ def test_a_row_for_each_code(module):
     torch.testing.assert_close(module(torch.tensor([4, 0, 4])), everything[[4, 0, 4]])
     assert torch.equal(module(None, content_only=True), everything)
     assert everything.abs().min() > 0
-    assert not (module.has_content or module.takes_text or module.is_live)
+    assert not module.has_content
+    assert not module.takes_text
+    assert not module.is_live
 
 
 def test_items_never_trained_on_are_zero(module):

@@ -156,17 +156,19 @@ class BertItems(ItemModule):
 
     def forward(self, codes: Tensor | None = None, *, content_only: bool = False) -> Tensor:
         """Return the vectors of `codes` (of all items for None)."""
-        if self.is_live and self.training and codes is not None:
-            features = self._live_features(codes)
+        if self.is_live and self.training:
+            # All of them, where a small catalogue is asked for whole: what is stored cannot learn.
+            rows = range(len(self.texts)) if codes is None else codes.tolist()
+            features = self._live_features(rows)
         else:
             features = self.features if codes is None else self.features[codes]
         return self.projection(features)  # type: ignore[no-any-return]
 
-    def _live_features(self, codes: Tensor) -> Tensor:
+    def _live_features(self, rows: Sequence[int]) -> Tensor:
         assert self._live is not None
-        texts = [self.texts[code] for code in codes.tolist()]
+        texts = [self.texts[row] for row in rows]
         tokens = self._live.tokenize(texts, self.spec.max_tokens)
-        tokens = {name: value.to(codes.device) for name, value in tokens.items()}
+        tokens = {name: value.to(self.mean.device) for name, value in tokens.items()}
         return whiten(self._live.pool(tokens, self.spec.pooling), self.mean, self.matrix)
 
     def _read(

@@ -1,0 +1,235 @@
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from palate._options import RunOptions
+from palate._random import ModuleSeed
+from palate.data.items import ItemTable
+from palate.encoders.item.bert import BertEncoder, open_cache
+from palate.encoders.item.text_model import TextModel, load_text_model
+from palate.exceptions import InvalidParameterError, MissingContentError
+from palate.testing.tiny_bert import make_tiny_bert
+
+WORDS = ["lamp", "tall", "red", "cup", "book", "green", "old", "box", "tin", "clock", "blue"]
+TITLES = [f"{WORDS[i]} {WORDS[(3 * i + 2) % 11]}" for i in range(11)]
+N, D = len(TITLES), 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(make_tiny_bert(tmp_path_factory.mktemp("bert"), words=WORDS))
+
+
+@pytest.fixture
+def options(tmp_path):
+    return RunOptions(device="cpu", progress=False, cache=tmp_path / "cache")
+
+
+def table(titles=TITLES):
+    return ItemTable(pd.DataFrame({"title": titles}))
+
+
+def build(spec, options, items=None, state=None):
+    with ModuleSeed(0):
+        return spec.build(table() if items is None else items, D, options, state)
+
+
+def passes():
+    return TextModel.n_encoded_
+
+
+def test_vectors_are_projected_whitened_pooled_text(folder, options):
+    module = build(BertEncoder(folder, pooling="cls", n_components=4), options).eval()
+    raw = load_text_model(folder).encode(TITLES, pooling="cls").astype(np.float64)
+    centred = raw - raw.mean(0)
+    variances, directions = np.linalg.eigh(centred.T @ centred / N)
+    white = centred @ directions[:, ::-1][:, :4] / np.sqrt(variances[::-1][:4])
+    signs = np.sign((white * module.features.numpy()).sum(0))
+    np.testing.assert_allclose(module.features, white * signs, atol=1e-3)
+    weight, bias = (p.detach().double().numpy() for p in module.projection.parameters())
+    with torch.no_grad():
+        right = white * signs @ weight.T + bias
+        np.testing.assert_allclose(module(None), right, atol=1e-4)
+        codes = torch.tensor([10, 3, 10])
+        np.testing.assert_array_equal(module(codes), module(None)[codes])
+        np.testing.assert_array_equal(module(codes, content_only=True), module(codes))
+
+
+def test_what_a_frozen_module_says_of_itself(folder, options):
+    module = build(BertEncoder(folder), options)
+    assert module.has_content
+    assert module.takes_text
+    assert not module.is_live
+    assert {name for name, _ in module.named_parameters()} == {
+        "projection.weight",
+        "projection.bias",
+    }
+    assert set(module.state_dict()) == {
+        *("projection.weight", "projection.bias", "features", "mean", "matrix")
+    }
+    assert module.features.shape[1] < N  # n_components is bounded by what there is
+
+
+def test_the_second_build_runs_no_bert(folder, options):
+    spec, before = BertEncoder(folder), passes()
+    first = build(spec, options)
+    assert passes() - before == N
+    second = build(spec, options)
+    assert passes() - before == N
+    assert torch.equal(first.features, second.features)
+    assert torch.equal(first(None), second(None))
+    repeated = build(spec, RunOptions(device="cpu", cache=False), table(TITLES[:3] * 4))
+    assert passes() - before == N + 3  # without a cache, each unique text runs once
+    assert repeated(None).shape == (12, D)
+
+
+def test_extend_reads_new_rows_alone(folder, options):
+    module = build(BertEncoder(folder), options, table(TITLES[:8]))
+    features, before = module.features.clone(), passes()
+    seen = torch.ones(N, dtype=torch.bool)
+    module.extend(table(TITLES[:8]), seen[:8], options)
+    assert passes() == before
+    module.extend(table(), seen, options)
+    assert passes() - before == 3
+    assert module(None).shape == (N, D)
+    assert torch.equal(module.features[:8], features)
+    with torch.no_grad():
+        by_text = module.encode_texts(TITLES, options)
+        torch.testing.assert_close(by_text, module(None), rtol=0, atol=1e-4)
+
+
+def test_free_texts_share_the_space_and_leave_nothing_on_disk(folder, options):
+    module = build(BertEncoder(folder), options)
+    cache = open_cache(options)
+    texts, n_kept = ["an old red lamp", TITLES[2], ""], len(list(cache.folder.rglob("*")))
+    before, size = passes(), cache.path.stat().st_size
+    with torch.no_grad():
+        vectors = module.encode_texts(texts, options)
+        assert vectors.shape == (3, D)
+        torch.testing.assert_close(vectors[1], module(None)[2], rtol=0, atol=1e-4)
+        again = module.encode_texts(texts, options)
+    torch.testing.assert_close(again, vectors)
+    assert passes() - before == 6
+    assert cache.path.stat().st_size == size
+    assert len(list(cache.folder.rglob("*"))) == n_kept
+
+
+def test_a_saved_module_reads_no_text(folder, options):
+    module, before = build(BertEncoder(folder), options), passes()
+    state = module.state_dict()
+    loaded = build(BertEncoder(folder), options, state=state)
+    loaded.load_state_dict(state)
+    assert passes() == before
+    assert torch.equal(loaded(None), module(None))
+    assert loaded.features.data_ptr() != module.features.data_ptr()
+    torch.testing.assert_close(
+        loaded.encode_texts(["a lamp"], options), module.encode_texts(["a lamp"], options)
+    )
+
+
+def test_equal_texts_tell_nothing_apart(folder, options):
+    module = build(BertEncoder(folder), options, table(["lamp"] * 3))
+    assert module.features.abs().sum() == 0
+    assert torch.isfinite(module(None)).all()
+
+
+@pytest.mark.parametrize("finetune", ["last", "full"])
+@pytest.mark.parametrize("codes", [None, [4, 0, 4]])
+def test_fine_tuning_reaches_bert(folder, options, finetune, codes):
+    module = build(BertEncoder(folder, finetune=finetune), options).train()
+    assert module.is_live
+    vectors = module(None if codes is None else torch.tensor(codes))
+    vectors.square().sum().backward()
+    reached = {n for n, p in module.named_parameters() if p.grad is not None and p.grad.any()}
+    layers = {name.split(".layer.")[1][0] for name in reached if ".layer." in name}
+    assert layers == ({"1"} if finetune == "last" else {"0", "1"})
+    assert ("bert.embeddings.word_embeddings.weight" in reached) == (finetune == "full")
+    assert "projection.weight" in reached
+
+
+def test_live_vectors_follow_the_weights_and_stored_ones_a_refresh(folder, options):
+    module = build(BertEncoder(folder, finetune="full"), options)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    codes = torch.tensor([4, 0, 9])
+    with torch.no_grad():
+        stored = module.eval()(None).clone()
+        live = module.train()(codes)
+        torch.testing.assert_close(live, stored[codes], rtol=0, atol=1e-4)
+        for parameter in module.bert.parameters():
+            parameter.mul_(1.3)
+        assert torch.equal(module.eval()(None), stored)
+        live = module.train()(codes)
+        assert (live - stored[codes]).abs().max() > 1e-3
+        module.refresh(options)
+        fresh = module.eval()(None)
+        torch.testing.assert_close(fresh[codes], live, rtol=0, atol=1e-4)
+        # Free texts are read with the trained weights, and never stored under the original's name.
+        texts = module.encode_texts([TITLES[4]], options)
+        torch.testing.assert_close(texts[0], fresh[4], rtol=0, atol=1e-4)
+    untouched = build(BertEncoder(folder), options)
+    torch.testing.assert_close(untouched.features, load_frozen(folder, options), rtol=0, atol=1e-4)
+
+
+def load_frozen(folder, options):
+    return build(BertEncoder(folder), RunOptions(device="cpu", cache=False)).features
+
+
+def test_refreshing_a_frozen_module_runs_nothing(folder, options):
+    module = build(BertEncoder(folder), options)
+    before, features = passes(), module.features
+    module.refresh(options)
+    assert passes() == before
+    assert module.features is features
+
+
+def test_growing_a_live_module(folder, options):
+    module = build(BertEncoder(folder, finetune="last"), options, table(TITLES[:8]))
+    module.extend(table(), torch.ones(N, dtype=torch.bool), options)
+    assert module.train()(torch.tensor([10])).shape == (1, D)
+    assert module.eval()(None).shape == (N, D)
+
+
+def test_a_copy_of_a_live_module_trains_its_own_bert(folder, options):
+    module = build(BertEncoder(folder, finetune="full"), options).train()
+    other = copy.deepcopy(module)
+    assert other._live.model is other.bert
+    assert other.bert is not module.bert
+    other(torch.tensor([1])).sum().backward()
+    assert all(p.grad is None for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({"pooling": "max"}, "pooling must be one of 'mean', 'cls'; got 'max'."),
+        ({"finetune": "lora"}, "finetune must be one of 'frozen', 'last', 'full'; got 'lora'."),
+        ({"max_tokens": 2}, "max_tokens must be an integer of at least 3; got 2."),
+        ({"n_components": 0}, "n_components must be an integer of at least 1; got 0."),
+    ],
+)
+def test_parameters_are_checked_when_built(folder, options, params, text):
+    with pytest.raises(InvalidParameterError) as error:
+        build(BertEncoder(folder, **params), options)
+    assert str(error.value) == text
+
+
+def test_the_columns_that_make_the_text(folder, options):
+    frame = pd.DataFrame({"title": TITLES, "tags": TITLES[::-1], "price": range(N)})
+    both = build(BertEncoder(folder), options, ItemTable(frame))
+    one = build(BertEncoder(folder, text_columns=["title"]), options, ItemTable(frame))
+    assert not torch.equal(both.features, one.features)
+    assert torch.equal(one.features, build(BertEncoder(folder), options).features)
+    with pytest.raises(MissingContentError):
+        build(BertEncoder(folder), options, ItemTable.without_content(N))
+
+
+def test_the_cache_that_the_options_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "default"))
+    assert open_cache(RunOptions(cache=False)) is None
+    assert (tmp_path / "default") in open_cache(RunOptions()).path.parents
+    assert open_cache(RunOptions(cache=tmp_path / "own")).path.parent == tmp_path / "own"
