@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from palate._options import RunOptions
-from palate.data.items import Items
-from palate.encoders.item.bert import BertEncoder
-from palate.encoders.item.fusion import Fusion
-from palate.encoders.item.ids import IdEncoder
-from palate.encoders.user.gru import GRUEncoder
-from palate.encoders.user.transformer import TransformerEncoder
-from palate.queries import Text
-from palate.ranking.ann import ApproximateRanker
-from palate.ranking.exact import CosineRanker
-from palate.recommender import Recommender
-from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from palate._options import RunOptions
+    from palate.data.items import Items
+    from palate.encoders.item.bert import BertEncoder
+    from palate.encoders.item.fusion import Fusion
+    from palate.encoders.item.ids import IdEncoder
+    from palate.encoders.user.gru import GRUEncoder
+    from palate.encoders.user.transformer import TransformerEncoder
+    from palate.queries import Text
+    from palate.ranking.ann import ApproximateRanker
+    from palate.ranking.exact import CosineRanker
+    from palate.recommender import Recommender
+    from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
 
 __version__ = "0.1.0"
+
+# Where each public name lives: imported when first used, since scikit-learn and pandas together
+# take longer to import than torch.
+_HOMES = {
+    "ApproximateRanker": "palate.ranking.ann",
+    "BertEncoder": "palate.encoders.item.bert",
+    "CosineRanker": "palate.ranking.exact",
+    "Fusion": "palate.encoders.item.fusion",
+    "GRUEncoder": "palate.encoders.user.gru",
+    "IdEncoder": "palate.encoders.item.ids",
+    "Items": "palate.data.items",
+    "Recommender": "palate.recommender",
+    "RunOptions": "palate._options",
+    "SampledSoftmaxObjective": "palate.training.objectives",
+    "SoftmaxObjective": "palate.training.objectives",
+    "Text": "palate.queries",
+    "TransformerEncoder": "palate.encoders.user.transformer",
+}
+_MODULES = ("baselines", "datasets", "metrics", "model_selection", "ops", "testing")
 
 __all__ = [
     "ApproximateRanker",
@@ -33,3 +56,18 @@ __all__ = [
     "TransformerEncoder",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"palate.{name}")
+    else:
+        raise AttributeError(f"module 'palate' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -165,7 +165,9 @@ def _train(
         torch_generator(seed, _HOLDOUT),
     )
     counts = torch.bincount(torch.from_numpy(histories.items), minlength=len(learned.network.seen))
-    stages = [("pretrain", PretrainStep, plan.pretrain_epochs)] if pretrain else []
+    stages: list[tuple[str, type[Step], int]] = (
+        [("pretrain", PretrainStep, plan.pretrain_epochs)] if pretrain else []
+    )
     stages.append(("fit", RankingStep, plan.epochs))
     batch_source = _batch_source(plan, left, torch_generator(seed, _BATCHES))
     device = options.torch_device
@@ -197,6 +199,8 @@ def _train(
         learned.records += run_stage(stage)
         if ranking and n_epochs:
             learned.optimizer_state = stage.optimizer_state
+        if stage.interrupted:
+            break
     learned.network.to(device).eval()
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,7 +107,7 @@ def _config(rec: Any, serving: Serving) -> dict[str, Any]:
     }
 
 
-def load(cls: type[R], folder: str | os.PathLike[str], options: RunOptions | None) -> R:
+def load(cls: Callable[..., R], folder: str | os.PathLike[str], options: RunOptions | None) -> R:
     """Read a fitted recommender of class `cls` from a folder.
 
     Raises
