@@ -134,7 +134,7 @@ def snapshot() -> Callable[[Recommender], dict[str, Any]]:
             "users": model.user_ids_.copy(),
             "vectors": model.item_vectors_.copy(),
             "events": serving.histories.events().items.copy(),
-            "history": [dict(record) for record in model.history_],
+            "history": [{**record, "seconds": None} for record in model.history_],
             "answers": model.recommend(k=3).to_numpy(),
             "params": str(model.get_params()),
         }

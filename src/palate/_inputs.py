@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.data.frames import Events, is_frame, native_namespace, read_events
+from palate.data.frames import Events, is_frame, native_namespace, read_events, shown
 from palate.data.histories import CodedEvents, sortable_times
 from palate.data.items import ItemTable, read_items
 from palate.data.vocabulary import Vocabulary, as_id_array
@@ -126,14 +126,29 @@ def _check_named(events: Events, known: Vocabulary, named: Vocabulary | None) ->
         return
     row = int(np.flatnonzero(missing)[0])
     value = events.item_id[row]
-    shown = repr(value.item() if isinstance(value, np.generic) else value)
     if named is None and not len(known):
         raise MissingContentError(
             "items must be given: the item encoder reads the content of items. "
             "Pass items=table, or use item_encoder='id'."
         )
     raise MissingContentError(
-        f"items must have a row for every item of X; row {row} of X names {shown}, which has none."
+        f"items must have a row for every item of X; row {row} of X names {shown(value)}, "
+        f"which has none.{_type_hint(events.item_id, named)}"
+    )
+
+
+def _type_hint(item_id: np.ndarray, named: Vocabulary | None) -> str:
+    """Say so where no id of the two tables can be equal, "7" and 7 for example."""
+    if named is None or not len(named):
+        return ""
+    of_events, of_items = (
+        {type(value).__name__ for value in ids.tolist()} for ids in (item_id, named.array)
+    )
+    if of_events & of_items:
+        return ""
+    return (
+        f" The ids of X are of type {', '.join(sorted(of_events))}, those of items of type "
+        f"{', '.join(sorted(of_items))}."
     )
 
 

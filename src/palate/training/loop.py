@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from palate._options import RunOptions
+from palate._validation import warn_caller
 from palate.data.batches import Batch
 from palate.exceptions import TrainingInterruptedWarning
 from palate.training.optimizer import OptimizerState, make_optimizer, read_state
@@ -47,6 +47,8 @@ class Stage:
         Whether the weights at the start count as a result: if no epoch is better, they stay.
     optimizer_state : dict, default={}
         Moments to go on from; holds those of the end afterwards.
+    interrupted : bool, default=False
+        Whether the keyboard ended the stage; set by :func:`run_stage`.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Stage:
     patience: int = 5
     keep_start: bool = False
     optimizer_state: OptimizerState = field(default_factory=dict)
+    interrupted: bool = False
 
 
 def run_stage(stage: Stage) -> list[dict[str, Any]]:
@@ -83,6 +86,7 @@ def run_stage(stage: Stage) -> list[dict[str, Any]]:
             if trainer.run_epoch(epoch):
                 break
     except KeyboardInterrupt:
+        stage.interrupted = True
         done = len(trainer.records)
         kept = "the best weights so far" if trainer.best_weights else "the weights reached so far"
         if not trainer.best_weights:
@@ -91,7 +95,7 @@ def run_stage(stage: Stage) -> list[dict[str, Any]]:
             f"Training was interrupted in epoch {done} of stage {stage.name!r}; {kept} are kept."
         )
         logger.warning(message)
-        warnings.warn(message, TrainingInterruptedWarning, stacklevel=3)
+        warn_caller(message, TrainingInterruptedWarning)
     finally:
         trainer.finish()
     return trainer.records
