@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import threading
 
 import numpy as np
@@ -107,6 +108,15 @@ def test_numpy_input_and_the_pure_function_agree():
     plain = topk(q, x, 5)
     assert torch.equal(found.indices, plain.indices)
     assert torch.equal(found.scores, plain.scores)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_searched_ranker_can_be_pickled_and_copied(storage):
+    x, q = draw(12, 60, 4), draw(13, 3, 4)
+    ranker = CosineRanker(storage=storage).fit(x)
+    before = ranker.topk(q, 5)
+    for other in (pickle.loads(pickle.dumps(ranker)), copy.deepcopy(ranker)):
+        assert torch.equal(other.topk(q, 5).scores, before.scores)
 
 
 def test_init_only_stores_and_clone_works():

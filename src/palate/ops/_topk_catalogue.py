@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +50,16 @@ class Segment:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self.vectors)
+        return self.vectors.shape[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is cached: addresses mean nothing to a copy."""
+        return {field.name: self.__dict__[field.name] for field in fields(self)}
+
+    @cached_property
+    def peak(self) -> float:
+        """The largest norm."""
+        return float(self.norms.max())
 
 
 @dataclass(frozen=True)

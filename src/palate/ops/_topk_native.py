@@ -22,14 +22,15 @@ ROWS_QUERIES = 2
 CODES8_QUERIES = 8
 #: Multiplications below which a second thread costs more than it brings.
 SMALL_WORK = 1 << 20
+#: Places below which the lists are joined by one thread.
+SMALL_FINISH = 1 << 9
 
 
 def is_usable_for(block: QueryBlock, segment: Segment) -> bool:
     """Say whether the compiled kernel can screen a segment for these queries."""
-    if load() is None or {block.queries.device.type, segment.vectors.device.type} != {"cpu"}:
+    if load() is None or not (block.queries.is_cpu and segment.vectors.is_cpu):
         return False
-    peak = max(float(segment.norms.max()), float(block.norms.max()))
-    return peak**2 < SCREEN_LIMIT
+    return max(segment.peak, float(block.norms.max())) ** 2 < SCREEN_LIMIT
 
 
 def capacity(k: int, n_items: int) -> int:
@@ -52,52 +53,48 @@ class Search:
         self.queries, self.norms = queries, block.norms * (1 + 1e-6)
         self.squares = queries.double().square().sum(1)
         self.item_block, self.exclude = block.item_block, exclude
-        n = len(queries)
-        small = n * n_items * queries.shape[1] < SMALL_WORK
-        self.n_workers = 1 if small else torch.get_num_threads()
+        n, dim = queries.shape
+        self.n_workers = 1 if n * n_items * dim < SMALL_WORK else torch.get_num_threads()
         self.capacity = capacity(k, n_items)
         self.shared = torch.full((n,), -torch.inf)
         self.next = torch.zeros(1, dtype=torch.int64)
         self.codes16: tuple[Tensor, ...] = ()
         self.job = CJob(
-            queries=address(queries),
-            norms=address(self.norms),
-            squares=address(self.squares),
+            queries=queries.data_ptr(),
+            norms=self.norms.data_ptr(),
+            squares=self.squares.data_ptr(),
             excluded_ptr=address(exclude.indptr) if exclude else None,
             excluded=address(exclude.indices) if exclude else None,
             allowed=address(block.allowed),
-            shared=address(self.shared),
-            next=address(self.next),
+            shared=self.shared.data_ptr(),
+            next=self.next.data_ptr(),
             n_queries=n,
             k=k,
             capacity=self.capacity,
             metric=int(block.metric == "euclidean"),
         )
-        self._make_workers()
+        self._make_workers(n, dim)
 
-    def _make_workers(self) -> None:
-        """Allocate every worker's lists in a few tensors."""
-        w, n = self.n_workers, len(self.queries)
-        self._entries = torch.empty(w, n * self.capacity * _ENTRY_BYTES, dtype=torch.uint8)
-        self._counts = torch.zeros(w, n, dtype=torch.int64)
-        self._floats = torch.full((w, 4, n), -torch.inf)
-        self._scratch = torch.empty(w, self.queries.shape[1] + 1, dtype=torch.float64)
-        self.workers = (CWorker * w)(
-            *(
-                CWorker(
-                    self._entries[i].data_ptr(),
-                    self._counts[i].data_ptr(),
-                    *(self._floats[i, part].data_ptr() for part in range(4)),
-                    self._scratch[i].data_ptr(),
-                )
-                for i in range(w)
+    def _make_workers(self, n: int, dim: int) -> None:
+        """Allocate every worker's lists in three tensors."""
+        w, n_entries = self.n_workers, n * self.capacity * _ENTRY_BYTES
+        entries = torch.empty(w * n_entries, dtype=torch.uint8)
+        wide = torch.zeros(w * (n + dim + 1), dtype=torch.int64)  # counts, and float64 scratch
+        narrow = torch.full((w * 4 * n,), -torch.inf)  # floors, cuts, errors, margins
+        self._kept = entries, wide, narrow
+        at_entries, at_wide, at_narrow = (part.data_ptr() for part in self._kept)
+        self.workers = (CWorker * w)()
+        for i in range(w):
+            here, floats = at_wide + 8 * i * (n + dim + 1), at_narrow + 16 * i * n
+            self.workers[i] = CWorker(
+                *(at_entries + i * n_entries, here),
+                *(floats + 4 * n * part for part in range(4)),
+                here + 8 * n,
             )
-        )
 
     def scan(self, segment: Segment, *, last: bool) -> None:
         """Take what a segment offers; `last` spares scoring what :meth:`finish` may drop."""
-        self.segment = segment
-        self.c_segment = _describe(segment)
+        self.segment, self.c_segment = segment, described(segment)
         method = self._method(segment)
         self.job.block = self._block(method)
         self.job.settle = int(not last)
@@ -132,7 +129,8 @@ class Search:
     def finish(self, scores: Tensor, codes: Tensor) -> None:
         """Write the best k into the first columns of scores and codes (n_queries, width)."""
         n, workers = len(self.queries), self.n_workers
-        cuts = [n * i // workers for i in range(workers + 1)]
+        threads = workers if n * self.job.k >= SMALL_FINISH else 1
+        cuts = [n * i // threads for i in range(threads + 1)]
         library = load()
         assert library is not None
 
@@ -142,7 +140,7 @@ class Search:
                 *(scores.data_ptr(), codes.data_ptr(), scores.shape[1]),
             )
 
-        _check(_topk_threads.run(work, workers))
+        _check(_topk_threads.run(work, threads))
 
 
 def _check(failures: list[int]) -> None:
@@ -150,22 +148,27 @@ def _check(failures: list[int]) -> None:
         raise MemoryError("The top-k kernel could not allocate its scratch memory.")
 
 
-def _describe(segment: Segment) -> CSegment:
-    codes8 = segment.codes8
-    return CSegment(
-        vectors=address(segment.vectors),
-        codes=address(segment.codes),
-        norms=address(segment.norms),
-        bias=address(segment.bias),
-        codes8=address(codes8.codes) if codes8 else None,
-        scales=address(codes8.scales) if codes8 else None,
-        rho=address(codes8.rho) if codes8 else None,
-        n=len(segment),
-        dim=segment.vectors.shape[1],
-        start=segment.start,
-        stride8=padded_width(segment.vectors.shape[1]),
-        dtype=_DTYPES[segment.vectors.dtype],
-    )
+def described(segment: Segment) -> CSegment:
+    """Return a segment as the kernel reads it; made once, since segments do not change."""
+    found = segment.__dict__.get("_described")
+    if found is None:
+        codes8 = segment.codes8
+        found = CSegment(
+            vectors=address(segment.vectors),
+            codes=address(segment.codes),
+            norms=address(segment.norms),
+            bias=address(segment.bias),
+            codes8=address(codes8.codes) if codes8 else None,
+            scales=address(codes8.scales) if codes8 else None,
+            rho=address(codes8.rho) if codes8 else None,
+            n=len(segment),
+            dim=segment.vectors.shape[1],
+            start=segment.start,
+            stride8=padded_width(segment.vectors.shape[1]),
+            dtype=_DTYPES[segment.vectors.dtype],
+        )
+        segment.__dict__["_described"] = found
+    return found
 
 
 def query_codes(queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:

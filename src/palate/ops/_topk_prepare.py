@@ -75,16 +75,14 @@ def prepared_rows(
     """
     half = x.dtype in (torch.float16, torch.bfloat16)
     rows = (x if half and not unit else x.float()).contiguous()
-    numbers = torch.arange(start, start + len(rows)) if codes is None else codes
     if load() is not None and rows.device.type == "cpu" and rows.dtype == torch.float32:
         ready, norms, bad = _prepared_natively(rows, unit)
     else:
         ready, norms, bad = _prepared_plainly(rows, unit)
     if bad is not None:
         value = rows[bad][~rows[bad].isfinite()][0].item()
-        raise InvalidInputError(
-            f"{name} must be finite numbers; got {value} in row {int(numbers[bad])}."
-        )
+        number = start + bad if codes is None else int(codes[bad])
+        raise InvalidInputError(f"{name} must be finite numbers; got {value} in row {number}.")
     return ready, torch.ones_like(norms) if unit else norms
 
 
@@ -111,19 +109,28 @@ def _prepared_natively(rows: Tensor, unit: bool) -> tuple[Tensor, Tensor, int | 
     n, dim = rows.shape
     out = torch.empty_like(rows) if unit else rows
     norms = torch.empty(n, dtype=torch.float64)
-    workers = torch.get_num_threads() if n * dim >= CHUNK else 1
+    if n * dim < CHUNK:
+        where = rows.data_ptr(), n, dim, int(unit), out.data_ptr(), norms.data_ptr()
+        bad = _checked(library.palate_prepare_rows(*where))
+        return out, norms, bad if bad >= 0 else None
+    workers = torch.get_num_threads()
     cuts = [n * i // workers for i in range(workers + 1)]
 
     def work(i: int) -> int:
         low, size = cuts[i], cuts[i + 1] - cuts[i]
         rows_at, out_at, norms_at = (part[low:].data_ptr() for part in (rows, out, norms))
-        bad = library.palate_prepare_rows(rows_at, size, dim, int(unit), out_at, norms_at)
+        where = rows_at, size, dim, int(unit), out_at, norms_at
+        bad = _checked(library.palate_prepare_rows(*where))
         return low + bad if bad >= 0 else bad
 
     found = _topk_threads.run(work, workers)
-    if -2 in found:
-        raise MemoryError("The top-k kernel could not allocate its scratch memory.")
     return out, norms, min((row for row in found if row >= 0), default=None)
+
+
+def _checked(found: int) -> int:
+    if found == -2:
+        raise MemoryError("The top-k kernel could not allocate its scratch memory.")
+    return found
 
 
 def peak_norms(norms: Tensor) -> Tensor:

@@ -121,7 +121,8 @@ class CosineRanker(BaseEstimator):
         -------
         TopK of scores (n_queries, k) and indices (n_queries, k)
         """
-        check_is_fitted(self)
+        if "catalogue_" not in self.__dict__:  # the check itself costs as much as a small search
+            check_is_fitted(self)
         return topk(
             as_vectors("queries", queries, self.dim_),
             self.catalogue_,
