@@ -38,7 +38,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         raise InvalidParameterError(
             f"device must be 'auto' or a device of this machine such as 'cpu'; got {device!r} "
             f"({str(error).splitlines()[0]})."

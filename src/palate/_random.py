@@ -33,6 +33,8 @@ def draw_seed(random_state: Any) -> int:
 def torch_generator(seed: int, *stream: int) -> torch.Generator:
     """Return a CPU generator for one named stream of a seed: streams are independent.
 
+    Zeros at the end of a name add nothing: streams ``1`` and ``1, 0`` are the same.
+
     Examples
     --------
     >>> a, b = torch_generator(7, 0), torch_generator(7, 1)
