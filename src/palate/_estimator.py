@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils import TransformerTags
 from sklearn.utils.validation import validate_data
 
@@ -54,6 +55,21 @@ def plan(rec: Any, epochs: int | None = None) -> Plan:
         ),
         patience=check_int("patience", rec.patience, minimum=1),
     )
+
+
+def architecture(rec: Any) -> dict[str, Any]:
+    """Return copies of the parameters that weights depend on: set_params may change them later."""
+    names = ("user_encoder", "item_encoder", "metric", "dim")
+    return {name: clone(getattr(rec, name), safe=False) for name in names}
+
+
+def check_same_metric(metric: str, before: Serving) -> None:
+    """Raise if learning would go on by another metric."""
+    if metric != before.network.metric:
+        raise InvalidParameterError(
+            f"metric must be {before.network.metric!r} as in fit, for the weights were learned by "
+            f"it; got {metric!r}."
+        )
 
 
 def _ranker(rec: Any) -> Any:

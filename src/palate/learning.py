@@ -169,7 +169,8 @@ def _train(
         [("pretrain", PretrainStep, plan.pretrain_epochs)] if pretrain else []
     )
     stages.append(("fit", RankingStep, plan.epochs))
-    batch_source = _batch_source(plan, left, torch_generator(seed, _BATCHES))
+    max_length = learned.network.users.max_length
+    batch_source = _batch_source(plan, max_length, left, torch_generator(seed, _BATCHES))
     device = options.torch_device
     for name, step_type, n_epochs in stages:
         network = learned.network
@@ -213,12 +214,12 @@ def _validator(
 
 
 def _batch_source(
-    plan: Plan, histories: Histories, generator: torch.Generator
+    plan: Plan, max_length: int, histories: Histories, generator: torch.Generator
 ) -> Callable[[], tuple[Iterable[Batch], int]]:
     users = np.arange(histories.n_users)
 
     def batches() -> tuple[Iterable[Batch], int]:
-        windows = cut_windows(histories, users, plan.user_encoder.max_length, generator)
+        windows = cut_windows(histories, users, max_length, generator)
         n_batches = -(-len(windows) // plan.batch_size)
         return iterate_batches(windows, plan.batch_size, generator), n_batches
 

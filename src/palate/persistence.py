@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from palate._estimator import architecture
 from palate._options import RunOptions
 from palate._parts import KINDS, resolve_part
 from palate.data.histories import CodedEvents, Histories
@@ -90,7 +91,9 @@ def _swap(fresh: Path, target: Path) -> None:
 
 
 def _config(rec: Any, serving: Serving) -> dict[str, Any]:
-    params = {n: v for n, v in rec.get_params(deep=False).items() if n != "options"}
+    # The parts that the weights belong to, whatever set_params did since.
+    params = {**rec.get_params(deep=False), **rec._architecture}
+    params.pop("options")
     if not (
         params["random_state"] is None or isinstance(params["random_state"], (int, np.integer))
     ):
@@ -146,6 +149,7 @@ def load(cls: Callable[..., R], folder: str | os.PathLike[str], options: RunOpti
         ranker,
     )
     rec._optimizer_state = _nested(load_file(source / OPTIMIZER))
+    rec._architecture = architecture(rec)
     rec.history_, rec._n_fits = config["history"], config["n_fits"]
     rec._library, rec._lock = _library(config["library"]), threading.Lock()
     if config["n_features_in"] is not None:

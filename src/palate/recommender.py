@@ -200,6 +200,7 @@ class Recommender(BaseEstimator):
         self._lock = threading.Lock()
         self._serving, self.history_ = serving, learned.records
         self._optimizer_state, self._n_fits = learned.optimizer_state, 1
+        self._architecture = estimator.architecture(self)
         return self
 
     def partial_fit(
@@ -238,6 +239,7 @@ class Recommender(BaseEstimator):
         estimator.check_columns(self, X, reset=False)
         with self._lock:
             before, options = self._serving, self._options()
+            estimator.check_same_metric(self.metric, before)
             coded = estimator.code_more(X, items, before)
             histories = before.histories.append(coded.events, len(coded.users)).compact()
             learned = learn_on(

@@ -1,0 +1,159 @@
+"""Cold items: a place by content, without training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from palate import Items, Recommender
+from palate.exceptions import InvalidInputError, MissingContentError
+
+Make = Callable[..., Recommender]
+
+
+@pytest.fixture
+def cold() -> pd.DataFrame:
+    return pd.DataFrame({"item_id": ["n1", "n2"], "title": ["green chair", "a garden book"]})
+
+
+def test_a_cold_item_stands_near_its_twin(
+    make_recommender: Make, events: pd.DataFrame, items: pd.DataFrame, cold: pd.DataFrame
+) -> None:
+    twins = items.assign(title=items["title"] + " " + items["item_id"])
+    twins.loc[1, "title"] = "green chair"
+    model = make_recommender(item_encoder="bert").fit(events, items=twins)
+    model.add_items(cold)
+    near = model.recommend_to_items(["n1"], k=1)
+    assert near["item_id"].tolist() == ["i1"]
+    assert near["score"][0] == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(model.item_vectors_[13], model.item_vectors_[1], atol=1e-6)
+
+
+def test_the_id_half_of_a_cold_item_is_silent(
+    model: Recommender, cold: pd.DataFrame, options: Any
+) -> None:
+    model.add_items(cold)
+    content = model._serving.network.items.encode_texts(cold["title"].tolist(), options)
+    np.testing.assert_allclose(model.item_vectors_[13:], content.detach().numpy(), atol=1e-6)
+
+
+def test_the_catalogue_grows_and_nothing_else_moves(
+    model: Recommender, fitted_once: Recommender, cold: pd.DataFrame
+) -> None:
+    model.add_items(cold)
+    assert model.item_ids_.tolist() == [*fitted_once.item_ids_, "n1", "n2"]
+    np.testing.assert_array_equal(model.item_vectors_[:13], fitted_once.item_vectors_)
+    users = pd.DataFrame({"user_id": fitted_once.user_ids_})
+    np.testing.assert_array_equal(model.transform(users), fitted_once.transform(users))
+    old = model.recommend(k=5, items_to_exclude=["n1", "n2"])
+    pd.testing.assert_frame_equal(old, fitted_once.recommend(k=5))
+    everything = model.recommend(["u0"], k=99)["item_id"].tolist()
+    assert {"n1", "n2"} <= set(everything)
+    assert model.recommend(histories=[["n1"]], k=3)["item_id"].tolist() != []
+
+
+def test_again_and_again_is_all_at_once(
+    model: Recommender,
+    fitted_once: Recommender,
+    cold: pd.DataFrame,
+) -> None:
+    at_once = copy.deepcopy(fitted_once).add_items(cold)
+    model.add_items(cold[:1]).add_items(Items(cold[1:]))
+    assert model.item_ids_.tolist() == at_once.item_ids_.tolist()
+    # BERT reads the texts in other batches: equal up to the last bits.
+    np.testing.assert_allclose(model.item_vectors_, at_once.item_vectors_, atol=1e-5)
+    table, expected = model.recommend(k=3), at_once.recommend(k=3)
+    assert table["item_id"].tolist() == expected["item_id"].tolist()
+
+
+def test_a_cold_item_warms_up(model: Recommender, cold: pd.DataFrame, folder: Any) -> None:
+    model.add_items(cold).add_items(pd.DataFrame({"item_id": ["n3"], "title": ["a red thing"]}))
+    model.observe(pd.DataFrame({"user_id": ["u0"], "item_id": ["n2"], "timestamp": [99]}))
+    before = model.item_vectors_
+    model.set_params(validation_fraction=0)
+    model.partial_fit(pd.DataFrame({"user_id": ["u0"], "item_id": ["n1"], "timestamp": [100]}))
+    seen = model._serving.network.seen.tolist()
+    assert seen[13:] == [True, True, False]
+    assert not np.allclose(model.item_vectors_[13], before[13])
+
+
+def test_a_grown_model_saves_and_loads(model: Recommender, cold: pd.DataFrame, folder: Any) -> None:
+    model.add_items(cold)
+    model.save(folder)
+    loaded = Recommender.load(folder, options=model.options)
+    pd.testing.assert_frame_equal(loaded.recommend(k=9), model.recommend(k=9))
+    more = pd.DataFrame({"item_id": ["n3"], "title": ["a red thing"]})
+    pd.testing.assert_frame_equal(
+        loaded.add_items(more).recommend(k=9), model.add_items(more).recommend(k=9)
+    )
+
+
+def test_ids_alone_cannot_place_an_item(id_model: Recommender, cold: pd.DataFrame) -> None:
+    with pytest.raises(MissingContentError) as caught:
+        id_model.add_items(cold)
+    assert str(caught.value) == (
+        "add_items needs an item encoder with content, such as item_encoder='bert+id'; got 'id'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            {"item_id": ["n1", "i3"], "title": ["a", "b"]},
+            "items must be new to the catalogue; row 1 names 'i3', which is in it.",
+        ),
+        (
+            {"item_id": ["n1"], "name": ["a"]},
+            "items must have a column 'title', as the items learned before had; "
+            "its columns are 'name'.",
+        ),
+        ({"title": ["a"]}, "items must have a column 'item_id'; its columns are 'title'."),
+        (
+            {"item_id": ["n1", "n2", "n1"], "title": ["a", "b", "c"]},
+            "column 'item_id' of items must name each item once; row 2 repeats 'n1'.",
+        ),
+        (
+            {"item_id": ["n1", None], "title": ["a", "b"]},
+            "column 'item_id' of items must have no missing values; row 1 is nan.",
+        ),
+    ],
+)
+def test_what_is_refused_leaves_the_estimator_as_it_was(
+    table: dict[str, Any],
+    message: str,
+    model: Recommender,
+    fitted_once: Recommender,
+    snapshot: Any,
+    assert_same: Any,
+) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        model.add_items(pd.DataFrame(table))
+    assert str(caught.value) == message
+    assert_same(snapshot(fitted_once), snapshot(model))
+
+
+def test_number_ids_are_shown_plainly(make_recommender: Make) -> None:
+    items = pd.DataFrame({"item_id": [3, 4], "title": ["red", "blue"]})
+    model = make_recommender(item_encoder="bert").fit([[3, 4]], items=items)
+    with pytest.raises(InvalidInputError) as caught:
+        model.add_items(items)
+    assert str(caught.value) == (
+        "items must be new to the catalogue; row 0 names 3, which is in it."
+    )
+
+
+def test_a_table_without_rows_changes_nothing(
+    model: Recommender,
+    fitted_once: Recommender,
+    cold: pd.DataFrame,
+    snapshot: Any,
+    assert_same: Any,
+) -> None:
+    model.add_items(cold[:0])
+    assert_same(snapshot(fitted_once), snapshot(model))
