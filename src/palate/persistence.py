@@ -55,10 +55,7 @@ def save(rec: Any, folder: str | os.PathLike[str]) -> None:
     from safetensors.torch import save_file
 
     target = Path(folder)
-    if target.exists() and not (target / CONFIG).is_file() and any(target.iterdir()):
-        raise PersistenceError(
-            f"folder must be new, empty or a saved model; {str(target)!r} holds other files."
-        )
+    _check_replaceable(target)
     serving: Serving = rec._serving
     config = _config(rec, serving)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,16 +65,47 @@ def save(rec: Any, folder: str | os.PathLike[str]) -> None:
         config["users"] = write_ids(fresh / USERS, serving.users.array)
         config["items"] = write_ids(fresh / ITEMS, serving.items.array, serving.table.frame)
         _write_histories(fresh / EVENTS, serving.histories)
-        weights = {
-            name: value.detach().cpu().contiguous()
-            for name, value in serving.network.state_dict().items()
-        }
-        save_file(weights, fresh / WEIGHTS)
+        save_file(_tensors(serving.network), fresh / WEIGHTS)
         save_file(_flat(rec._optimizer_state), fresh / OPTIMIZER)
         (fresh / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
         _swap(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise if something else than a saved model would be lost."""
+    holds = None
+    if target.is_file():
+        holds = "is a file"
+    elif target.exists():
+        names = {path.name for path in target.iterdir()}
+        if names and not (names <= set(FILES) and _is_ours(target / CONFIG)):
+            holds = "holds other files"
+    if holds:
+        raise PersistenceError(
+            f"folder must be new, empty or a saved model; {str(target)!r} {holds}."
+        )
+
+
+def _is_ours(config: Path) -> bool:
+    try:
+        return {"format", "params"} <= json.loads(config.read_text()).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _tensors(network: TasteNetwork) -> dict[str, Tensor]:
+    """Return the network's tensors on the CPU, those of tied weights each by itself."""
+    tensors: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in network.state_dict().items():
+        tensor = value.detach().cpu().contiguous()
+        if tensor.untyped_storage().data_ptr() in places:
+            tensor = tensor.clone()
+        places.add(tensor.untyped_storage().data_ptr())
+        tensors[name] = tensor
+    return tensors
 
 
 def _swap(fresh: Path, target: Path) -> None:
@@ -86,7 +114,11 @@ def _swap(fresh: Path, target: Path) -> None:
         return
     old = target.with_name(f".{target.name}.{uuid.uuid4().hex}.old")
     target.rename(old)
-    fresh.rename(target)
+    try:
+        fresh.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -126,7 +158,10 @@ def load(cls: Callable[..., R], folder: str | os.PathLike[str], options: RunOpti
         raise PersistenceError(
             f"{str(source)!r} is not a complete saved model; it lacks {', '.join(missing)}."
         )
-    config = json.loads((source / CONFIG).read_text())
+    try:
+        config = json.loads((source / CONFIG).read_text())
+    except ValueError as error:
+        raise PersistenceError(f"{CONFIG} cannot be read: {error}.") from error
     if config.get("format") != FORMAT:
         raise PersistenceError(
             f"{CONFIG} must have format {FORMAT}; got {config.get('format')!r}. "
@@ -173,15 +208,26 @@ def _network(
             rec.metric,
             torch.zeros(len(table), dtype=torch.bool),
         )
-    absent = sorted(network.state_dict().keys() - weights.keys())
-    unexpected = sorted(weights.keys() - network.state_dict().keys())
-    if absent or unexpected:
-        raise PersistenceError(
-            f"{WEIGHTS} must hold the tensors of this model; missing: "
-            f"{', '.join(absent) or 'none'}; unexpected: {', '.join(unexpected) or 'none'}."
-        )
+    _check_tensors(network.state_dict(), weights)
     network.load_state_dict(weights)
     return network.to(options.torch_device).eval()
+
+
+def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    must = f"{WEIGHTS} must hold the tensors of this model;"
+    absent = sorted(expected.keys() - found.keys())
+    unexpected = sorted(found.keys() - expected.keys())
+    if absent or unexpected:
+        raise PersistenceError(
+            f"{must} missing: {', '.join(absent) or 'none'}; "
+            f"unexpected: {', '.join(unexpected) or 'none'}."
+        )
+    for name, tensor in expected.items():
+        if tensor.shape != found[name].shape:
+            raise PersistenceError(
+                f"{must} {name} must have the shape {tuple(tensor.shape)} and has "
+                f"{tuple(found[name].shape)}."
+            )
 
 
 def _ranker(rec: Any) -> Any:
@@ -230,7 +276,8 @@ def encode_value(name: str, value: Any) -> Any:
             f"{name} must be a plain value or a registered part to be saved; got {value!r}. "
             "Register its class under the entry point group 'palate.parts'."
         )
-    params = value.get_params(deep=False)
+    # A plain class keeps its constructor's arguments under their names.
+    params = value.get_params(deep=False) if hasattr(value, "get_params") else vars(value)
     return {"part": found, "params": {n: encode_value(f"{name}.{n}", v) for n, v in params.items()}}
 
 

@@ -77,7 +77,8 @@ def fit_whitening(
     else:
         kept = min(rank, n_components)
         matrix = _fix_signs(directions[:, :kept]) / variances[:kept].sqrt()
-    return mean.to(x.device, dtype), matrix.to(x.device, dtype)
+    # Contiguous, as it is after saving and loading: the layout decides the last bits of products.
+    return mean.to(x.device, dtype), matrix.to(x.device, dtype).contiguous()
 
 
 def whiten(x: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:

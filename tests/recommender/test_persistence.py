@@ -1,0 +1,460 @@
+"""Saving to a folder, loading it elsewhere, and learning on."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from palate import (
+    CosineRanker,
+    Fusion,
+    GRUEncoder,
+    IdEncoder,
+    Recommender,
+    RunOptions,
+    SampledSoftmaxObjective,
+    Text,
+    TransformerEncoder,
+    persistence,
+)
+from palate.encoders.item.text_model import TextModel
+from palate.exceptions import PersistenceError
+
+Make = Callable[..., Recommender]
+FILES = [
+    "config.json",
+    "histories.parquet",
+    "items.parquet",
+    "model.safetensors",
+    "optimizer.safetensors",
+    "users.parquet",
+]
+
+
+def test_a_loaded_model_gives_equal_results(
+    model: Recommender,
+    folder: Path,
+    events: pd.DataFrame,
+    options: RunOptions,
+    snapshot: Any,
+    assert_same: Any,
+) -> None:
+    model.observe(pd.DataFrame({"user_id": ["x"], "item_id": ["i12"], "timestamp": [77]}))
+    model.save(folder)
+    before = TextModel.n_encoded_
+    loaded = Recommender.load(folder, options=options)
+    assert TextModel.n_encoded_ == before
+    with_params, without = snapshot(model), snapshot(loaded)
+    assert_same(with_params, without)
+    np.testing.assert_array_equal(loaded.transform(events), model.transform(events))
+    np.testing.assert_array_equal(loaded.predict(events), model.predict(events))
+    queries: list[dict[str, Any]] = [
+        {"texts": [["a red lamp", "i bought a book"]]},
+        {"histories": [["i3", Text("a blue chair")]]},
+        {"users": ["x"], "filter_viewed": False},
+    ]
+    for query in queries:
+        pd.testing.assert_frame_equal(loaded.recommend(**query), model.recommend(**query))
+    assert loaded.n_features_in_ == 3
+    assert list(loaded.feature_names_in_) == list(model.feature_names_in_)
+    assert repr(loaded) == repr(model)
+
+
+def test_a_loaded_model_keeps_learning(
+    model: Recommender, folder: Path, options: RunOptions, snapshot: Any, assert_same: Any
+) -> None:
+    model.save(folder)
+    loaded = Recommender.load(folder, options=options)
+    new = pd.DataFrame(
+        {"user_id": ["x", "x", "u1"], "item_id": ["i12", "n1", "n1"], "timestamp": [77, 78, 79]}
+    )
+    items = pd.DataFrame({"item_id": ["n1"], "title": ["a new lamp"]})
+    for one in (model, loaded):
+        one.set_params(validation_fraction=0).partial_fit(new, items=items, epochs=2)
+    assert_same(snapshot(model), snapshot(loaded))
+
+
+def test_the_folder_holds_data_and_no_code(model: Recommender, folder: Path) -> None:
+    model.save(str(folder))
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        # Every file is read by a format that can hold no code.
+        if path.suffix == ".json":
+            assert json.loads(data)["format"] == 1
+        elif path.suffix == ".parquet":
+            assert data[:4] == data[-4:] == b"PAR1"
+        else:
+            length = int.from_bytes(data[:8], "little")
+            assert isinstance(json.loads(data[8 : 8 + length]), dict)
+
+
+def test_nothing_stays_beside_the_folder(model: Recommender, folder: Path) -> None:
+    model.save(folder)
+    model.save(folder)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_parents_are_made(id_model: Recommender, tmp_path: Path) -> None:
+    id_model.save(tmp_path / "a" / "b")
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == FILES
+
+
+def test_an_empty_folder_is_filled(id_model: Recommender, folder: Path) -> None:
+    folder.mkdir()
+    id_model.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("step", ["write_ids", "_write_histories", "_flat", "rename"])
+def test_a_failed_save_leaves_the_old_folder(
+    step: str, id_model: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch, options: Any
+) -> None:
+    id_model.save(folder)
+    before = read_all(folder)
+    id_model.observe(pd.DataFrame({"user_id": ["x"], "item_id": ["i1"], "timestamp": [77]}))
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError("disk full")
+
+    if step == "rename":
+        rename, calls = Path.rename, []
+
+        def rename_once(self: Path, target: Any) -> Path:
+            calls.append(target)
+            if len(calls) == 2:  # the old folder has just been put aside
+                raise OSError("disk full")
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", rename_once)
+    else:
+        monkeypatch.setattr(persistence, step, fail)
+    with pytest.raises(OSError, match=r"^disk full$"):
+        id_model.save(folder)
+    monkeypatch.undo()
+    assert read_all(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert "x" not in Recommender.load(folder, options=options).user_ids_.tolist()
+
+
+def test_other_files_are_not_overwritten(id_model: Recommender, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(PersistenceError) as caught:
+        id_model.save(folder)
+    assert str(caught.value) == (
+        f"folder must be new, empty or a saved model; {str(folder)!r} holds other files."
+    )
+    assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_saved_model_with_another_file_is_not_overwritten(
+    id_model: Recommender, folder: Path
+) -> None:
+    id_model.save(folder)
+    (folder / "notes.txt").write_text("keep")
+    with pytest.raises(PersistenceError, match=r"holds other files\.$"):
+        id_model.save(folder)
+    assert (folder / "notes.txt").read_text() == "keep"
+
+
+def test_the_model_folder_of_another_library_is_not_overwritten(
+    id_model: Recommender, tiny_bert: str, folder: Path
+) -> None:
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes((Path(tiny_bert) / name).read_bytes())
+    before = read_all(folder)
+    with pytest.raises(PersistenceError, match=r"holds other files\.$"):
+        id_model.save(folder)
+    assert read_all(folder) == before
+
+
+def test_a_file_is_not_overwritten(id_model: Recommender, folder: Path) -> None:
+    folder.write_text("a file")
+    with pytest.raises(PersistenceError) as caught:
+        id_model.save(folder)
+    assert str(caught.value) == (
+        f"folder must be new, empty or a saved model; {str(folder)!r} is a file."
+    )
+    assert folder.read_text() == "a file"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(name: str, id_model: Recommender, folder: Path) -> None:
+    id_model.save(folder)
+    (folder / name).unlink()
+    with pytest.raises(PersistenceError) as caught:
+        Recommender.load(folder)
+    assert str(caught.value) == f"{str(folder)!r} is not a complete saved model; it lacks {name}."
+
+
+def test_no_folder_at_all(folder: Path) -> None:
+    with pytest.raises(PersistenceError) as caught:
+        Recommender.load(folder)
+    names = "config.json, model.safetensors, optimizer.safetensors, users.parquet, items.parquet"
+    assert str(caught.value) == (
+        f"{str(folder)!r} is not a complete saved model; it lacks {names}, histories.parquet."
+    )
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_another_format_is_refused(id_model: Recommender, folder: Path) -> None:
+    id_model.save(folder)
+    edit(folder, lambda config: config.update(format=99))
+    with pytest.raises(PersistenceError) as caught:
+        Recommender.load(folder)
+    assert str(caught.value) == (
+        "config.json must have format 1; got 99. Another version of palate wrote this model."
+    )
+
+
+def test_a_file_that_is_cut_short_is_named(id_model: Recommender, folder: Path) -> None:
+    id_model.save(folder)
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text[: len(text) // 2])
+    with pytest.raises(PersistenceError) as caught:
+        Recommender.load(folder)
+    assert str(caught.value).startswith("config.json cannot be read: ")
+
+
+def test_unexpected_and_missing_tensors_are_listed(id_model: Recommender, folder: Path) -> None:
+    id_model.save(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["surprise"] = torch.zeros(2)
+    del weights["log_scale"], weights["mask_vector"]
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(PersistenceError) as caught:
+        Recommender.load(folder, options=RunOptions(device="cpu"))
+    assert str(caught.value) == (
+        "model.safetensors must hold the tensors of this model; "
+        "missing: log_scale, mask_vector; unexpected: surprise."
+    )
+
+
+def test_tensors_of_another_shape_are_named(id_model: Recommender, folder: Path) -> None:
+    id_model.save(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["items.weight"] = weights["items.weight"][:-1].clone()
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(PersistenceError) as caught:
+        Recommender.load(folder, options=RunOptions(device="cpu"))
+    assert str(caught.value) == (
+        "model.safetensors must hold the tensors of this model; "
+        "items.weight must have the shape (11, 8) and has (10, 8)."
+    )
+
+
+IDS: dict[str, Callable[[int], Any]] = {
+    "int": lambda i: i * 7 - 3,
+    "large int": lambda i: 2**61 + i,
+    "str": lambda i: f"id-{i}",
+    "float": lambda i: i + 0.5,
+    "bool and str": lambda i: bool(i % 2) if i < 2 else f"s{i}",
+    "int and str": lambda i: i if i % 2 else f"s{i}",
+    "uuid": lambda i: uuid.UUID(int=i + 1),
+    "numpy datetime": lambda i: np.datetime64("2024-05-01") + np.timedelta64(i, "D"),
+    "date": lambda i: datetime.date(2024, 5, 1 + i),
+    "bytes": lambda i: f"b{i}".encode(),
+}
+
+
+@pytest.mark.parametrize("kind", list(IDS))
+def test_ids_of_every_type_come_back(
+    kind: str, make_recommender: Make, folder: Path, options: RunOptions
+) -> None:
+    make = IDS[kind]
+    users = [make(u) for u in (0, 0, 0, 1, 1, 2, 2, 2)]
+    item_ids = [make(i) for i in (5, 3, 4, 3, 6, 4, 5, 6)]
+    frame = pd.DataFrame({"user_id": users, "item_id": item_ids})
+    model = make_recommender().fit(frame)
+    model.save(folder)
+    loaded = Recommender.load(folder, options=options)
+    assert loaded.item_ids_.dtype == model.item_ids_.dtype
+    assert loaded.user_ids_.dtype == model.user_ids_.dtype
+    assert [type(value) for value in loaded.item_ids_] == [type(v) for v in model.item_ids_]
+    pd.testing.assert_frame_equal(loaded.recommend(k=2), model.recommend(k=2))
+    pd.testing.assert_frame_equal(
+        loaded.recommend(users[:1], k=2),
+        loaded.recommend(histories=[item_ids[:3]], k=2).assign(
+            user_id=frame["user_id"][:1]
+            .repeat(2)
+            .to_numpy()[: len(loaded.recommend(users[:1], k=2))]
+        ),
+        check_dtype=False,
+    )
+    # New ids beside the old ones, after loading.
+    more = pd.DataFrame({"user_id": [make(9)], "item_id": [item_ids[0]]})
+    assert len(loaded.observe(more).recommend([make(9)], k=2)) == 2
+
+
+def test_an_id_that_cannot_be_written_is_named(make_recommender: Make, folder: Path) -> None:
+    model = make_recommender().fit([[("a", 1), ("b", 2)], [("a", 1), "c"]])
+    with pytest.raises(PersistenceError) as caught:
+        model.save(folder)
+    assert str(caught.value) == (
+        "ids must be of type str, bool, int, float, bytes, uuid, datetime, date to be saved; "
+        "got ('a', 1) of type tuple."
+    )
+    assert not folder.exists()
+    assert list(folder.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"user_encoder": "gru", "item_encoder": "id", "objective": "sampled_softmax"},
+        {"user_encoder": GRUEncoder(hidden_size=6, pooling="attention"), "metric": "euclidean"},
+        {"user_encoder": TransformerEncoder(n_heads=2, pooling="mean"), "metric": "dot"},
+        {"ranker": CosineRanker(storage="int8"), "objective": SampledSoftmaxObjective(9)},
+        {"item_encoder": Fusion((IdEncoder(), IdEncoder())), "random_state": np.int64(4)},
+        {"epochs": 0, "random_state": np.random.RandomState(4), "learning_rate": np.float32(1)},
+    ],
+)
+def test_every_part_comes_back(
+    params: dict[str, Any], make_recommender: Make, events: pd.DataFrame, folder: Path, options: Any
+) -> None:
+    model = make_recommender(**params).fit(events)
+    model.save(folder)
+    loaded = Recommender.load(folder, options=options)
+    pd.testing.assert_frame_equal(loaded.recommend(k=3), model.recommend(k=3))
+    assert repr(loaded.user_encoder) == repr(model.user_encoder)
+    assert repr(loaded.ranker) == repr(model.ranker)
+    assert repr(loaded.objective) == repr(model.objective)
+    loaded.partial_fit(events[:3])
+
+
+def test_times_and_weights_come_back(
+    make_recommender: Make, events: pd.DataFrame, folder: Path, options: Any
+) -> None:
+    timed = events.assign(
+        timestamp=pd.Timestamp("2024-01-01") + pd.to_timedelta(events["timestamp"], "h"),
+        weight=np.linspace(0.1, 2, len(events)),
+    ).rename(columns={"timestamp": "datetime"})
+    model = make_recommender().fit(timed)
+    model.save(folder)
+    loaded = Recommender.load(folder, options=options)
+    for saved, read in zip(
+        vars(model._serving.histories.events()).values(),
+        vars(loaded._serving.histories.events()).values(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(saved, read)
+    late = pd.DataFrame(
+        {"user_id": ["u6"], "item_id": ["i1"], "datetime": [pd.Timestamp("2024-01-01 05:00")]}
+    )
+    for one in (model, loaded):
+        one.observe(late)
+    pd.testing.assert_frame_equal(loaded.recommend(k=3), model.recommend(k=3))
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_the_library_of_the_tables_comes_back(
+    library: str, make_recommender: Make, events: pd.DataFrame, folder: Path, options: Any
+) -> None:
+    native: Any
+    if library == "polars":
+        native = pytest.importorskip("polars").from_pandas(events)
+    else:
+        native = pytest.importorskip("pyarrow").Table.from_pandas(events)
+    model = make_recommender().fit(native)
+    model.save(folder)
+    table = Recommender.load(folder, options=options).recommend(k=2)
+    assert type(table) is type(native)
+    assert table.equals(model.recommend(k=2))
+
+
+class Decay:
+    """Somebody else's user encoder: a plain class, no estimator."""
+
+    def __init__(self, rate: float = 0.5, max_length: int = 6, pooling: str = "last") -> None:
+        self.rate = rate
+        self.max_length = max_length
+        self.pooling = pooling
+
+    def build(self, dim: int) -> nn.Module:
+        return _Decay(dim, self.rate)
+
+
+class _Decay(nn.Module):
+    """Exponentially decayed sums, mixed by one matrix under two names."""
+
+    def __init__(self, dim: int, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.mix = nn.Linear(dim, dim)
+        self.again = self.mix  # tied weights
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        steps = torch.arange(x.shape[1])
+        ages = steps[:, None] - steps
+        weights = torch.where(ages >= 0, self.rate ** ages.clamp_min(0), 0.0)
+        return self.again(weights @ x)  # type: ignore[no-any-return]
+
+
+class _EntryPoint:
+    name = "decay"
+
+    @staticmethod
+    def load() -> type:
+        return Decay
+
+
+def test_a_part_of_somebody_else_must_be_registered(
+    make_recommender: Make,
+    events: pd.DataFrame,
+    folder: Path,
+    options: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make_recommender(user_encoder=Decay(rate=0.25)).fit(events)
+    with pytest.raises(PersistenceError) as caught:
+        model.save(folder)
+    shown = repr(model._architecture["user_encoder"])
+    assert str(caught.value) == (
+        f"user_encoder must be a plain value or a registered part to be saved; got {shown}. "
+        "Register its class under the entry point group 'palate.parts'."
+    )
+    assert not folder.exists()
+
+    def entry_points(*, group: str) -> list[type]:
+        assert group == "palate.parts"
+        return [_EntryPoint]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "entry_points", entry_points)
+        model.save(folder)
+        loaded = Recommender.load(folder, options=options)
+    assert isinstance(loaded.user_encoder, Decay)
+    assert vars(loaded.user_encoder) == {"rate": 0.25, "max_length": 6, "pooling": "last"}
+    pd.testing.assert_frame_equal(loaded.recommend(k=3), model.recommend(k=3))
+    # Where it is not installed, loading says which part is missing.
+    with pytest.raises(PersistenceError) as caught:
+        Recommender.load(folder, options=options)
+    known = sorted(persistence.known_parts())
+    assert str(caught.value) == (
+        "config.json names the part 'decay', which is not registered here; "
+        f"known are {', '.join(known)}."
+    )
+    assert {"BertEncoder", "CosineRanker", "Fusion", "GRUEncoder", "IdEncoder"} <= set(known)
