@@ -1,0 +1,46 @@
+"""A small network over ids, and histories in which item i is followed by item i + 1."""
+
+import numpy as np
+import pytest
+import torch
+
+from palate._options import RunOptions
+from palate._random import ModuleSeed
+from palate.data.histories import Histories
+from palate.data.items import ItemTable
+from palate.encoders.item.ids import IdEncoder
+from palate.encoders.user.gru import GRUEncoder
+from palate.training.network import TasteNetwork
+
+N_ITEMS, DIM = 11, 6
+
+
+@pytest.fixture
+def options():
+    return RunOptions(device="cpu", progress=False)
+
+
+@pytest.fixture
+def make_network():
+    def make(*, metric="cosine", user=None, seen=None, seed=0, items=None):
+        user = GRUEncoder(dropout=0.0, max_length=5) if user is None else user
+        seen = torch.ones(N_ITEMS, dtype=torch.bool) if seen is None else seen
+        with ModuleSeed(seed):
+            if items is None:
+                table = ItemTable.without_content(len(seen))
+                items = IdEncoder().build(table, DIM, None)
+                items.extend(table, seen, None)
+            return TasteNetwork(items, user, DIM, metric, seen)
+
+    return make
+
+
+@pytest.fixture
+def chains():
+    """Return histories of 60 users: 2 to 8 events in a row, from a random start on a circle."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(2, 9, 60)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    starts = np.repeat(rng.integers(0, N_ITEMS, 60), lengths)
+    items = (starts + np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)) % N_ITEMS
+    return Histories(indptr, items, n_users=60)
