@@ -211,10 +211,12 @@ def score(
     check_choice("metric", metric, ACCURACY_METRICS)
     check_int("k", k, minimum=1)
     events = read_interactions(X)
+    if not len(events):
+        raise InvalidInputError("X must hold at least one event; got none.")
     users = Vocabulary().extend(events.user_id)
     known = serving.users.codes(users.array) >= 0
     unknown = users.array[~known].tolist()
-    report_unsupported("users in X", unknown, "warn")
+    report_unsupported("users in X", unknown, "warn", "They count as misses.")
     queries = user_queries(
         users.array[known], serving.users, serving.histories, len(serving.items), "ignore"
     )

@@ -1,11 +1,13 @@
-"""Names to part specs: what a string parameter stands for, and what may replace it."""
+"""Names to part specs, and specs to JSON: what a parameter stands for, here and in a file."""
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 
 from palate._validation import check_verbs
@@ -14,7 +16,7 @@ from palate.encoders.item.fusion import Fusion
 from palate.encoders.item.ids import IdEncoder
 from palate.encoders.user.gru import GRUEncoder
 from palate.encoders.user.transformer import TransformerEncoder
-from palate.exceptions import InvalidParameterError
+from palate.exceptions import InvalidParameterError, PersistenceError
 from palate.ranking.ann import ApproximateRanker
 from palate.ranking.exact import CosineRanker
 from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
@@ -78,3 +80,52 @@ def resolve_part(kind: str, value: Any) -> Any:
         )
     check_verbs(kind, spec, KINDS[kind].verbs, f"one of {names}, or a spec of that kind")
     return clone(spec, safe=False)
+
+
+def known_parts() -> dict[str, type]:
+    """Return the spec classes that a saved model may name: palate's, and registered ones.
+
+    A third party registers its classes under the entry point group ``palate.parts``.
+    """
+    classes: dict[str, type] = {}
+    for kind in KINDS.values():
+        for factory in kind.named.values():
+            spec = factory()
+            classes[type(spec).__name__] = type(spec)
+    for point in importlib.metadata.entry_points(group="palate.parts"):
+        classes[point.name] = point.load()
+    return classes
+
+
+def encode_value(name: str, value: Any) -> Any:
+    """Return a parameter as JSON: plain values, lists, and known specs."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [encode_value(f"{name}[{i}]", part) for i, part in enumerate(value)]
+    found = next((n for n, c in known_parts().items() if c is type(value)), None)
+    if found is None:
+        raise PersistenceError(
+            f"{name} must be a plain value or a registered part to be saved; got {value!r}. "
+            "Register its class under the entry point group 'palate.parts'."
+        )
+    # A plain class keeps its constructor's arguments under their names.
+    params = value.get_params(deep=False) if hasattr(value, "get_params") else vars(value)
+    return {"part": found, "params": {n: encode_value(f"{name}.{n}", v) for n, v in params.items()}}
+
+
+def decode_value(value: Any) -> Any:
+    """Return what :func:`encode_value` wrote."""
+    if isinstance(value, list):
+        return [decode_value(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    classes = known_parts()
+    if value["part"] not in classes:
+        raise PersistenceError(
+            f"config.json names the part {value['part']!r}, which is not registered here; "
+            f"known are {', '.join(sorted(classes))}."
+        )
+    return classes[value["part"]](**{n: decode_value(v) for n, v in value["params"].items()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from palate._estimator import architecture
 from palate._options import RunOptions
-from palate._parts import KINDS, resolve_part
+from palate._parts import decode_value, encode_value, resolve_part
 from palate.data.histories import CodedEvents, Histories
 from palate.data.ids_table import read_ids, write_ids
 from palate.data.items import ItemTable
@@ -242,58 +241,6 @@ def _library(name: str) -> Any:
         )
     except ImportError:
         return pd
-
-
-# ---- parameters as JSON
-
-
-def known_parts() -> dict[str, type]:
-    """Return the spec classes that a saved model may name: palate's, and registered ones.
-
-    A third party registers its classes under the entry point group ``palate.parts``.
-    """
-    classes: dict[str, type] = {}
-    for kind in KINDS.values():
-        for factory in kind.named.values():
-            spec = factory()
-            classes[type(spec).__name__] = type(spec)
-    for point in importlib.metadata.entry_points(group="palate.parts"):
-        classes[point.name] = point.load()
-    return classes
-
-
-def encode_value(name: str, value: Any) -> Any:
-    """Return a parameter as JSON: plain values, lists, and known specs."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [encode_value(f"{name}[{i}]", part) for i, part in enumerate(value)]
-    found = next((n for n, c in known_parts().items() if c is type(value)), None)
-    if found is None:
-        raise PersistenceError(
-            f"{name} must be a plain value or a registered part to be saved; got {value!r}. "
-            "Register its class under the entry point group 'palate.parts'."
-        )
-    # A plain class keeps its constructor's arguments under their names.
-    params = value.get_params(deep=False) if hasattr(value, "get_params") else vars(value)
-    return {"part": found, "params": {n: encode_value(f"{name}.{n}", v) for n, v in params.items()}}
-
-
-def decode_value(value: Any) -> Any:
-    """Return what :func:`encode_value` wrote."""
-    if isinstance(value, list):
-        return [decode_value(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    classes = known_parts()
-    if value["part"] not in classes:
-        raise PersistenceError(
-            f"{CONFIG} names the part {value['part']!r}, which is not registered here; "
-            f"known are {', '.join(sorted(classes))}."
-        )
-    return classes[value["part"]](**{n: decode_value(v) for n, v in value["params"].items()})
 
 
 # ---- arrays

@@ -78,8 +78,10 @@ class Queries:
         return Queries(self.labels[span], indptr - indptr[0], items, texts, self.n_items)
 
 
-def report_unsupported(what: str, values: Sequence[Any], on_unsupported: str) -> None:
-    """Raise, warn or say nothing about ids that the model does not know."""
+def report_unsupported(
+    what: str, values: Sequence[Any], on_unsupported: str, outcome: str = "They were skipped."
+) -> None:
+    """Raise, warn of the outcome, or say nothing about ids that the model does not know."""
     _check_on_unsupported(on_unsupported)
     if not len(values) or on_unsupported == "ignore":
         return
@@ -92,7 +94,7 @@ def report_unsupported(what: str, values: Sequence[Any], on_unsupported: str) ->
         raise UnsupportedTargetError(
             f"{message} Pass on_unsupported_targets='warn' or 'ignore' to skip them."
         )
-    warn_caller(f"{message} They were skipped.", UnsupportedTargetWarning)
+    warn_caller(f"{message} {outcome}", UnsupportedTargetWarning)
 
 
 def user_queries(

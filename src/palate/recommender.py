@@ -370,7 +370,6 @@ class Recommender(BaseEstimator):
         """
         check_is_fitted(self)
         check_int("k", k, minimum=1)
-        check_choice("filter_viewed", filter_viewed, (True, False))
         serving = self._serving
         queries = self._queries(serving, users, histories, texts, on_unsupported_targets)
         include, unknown = code_list("items_to_recommend", items_to_recommend, serving.items)
@@ -414,6 +413,7 @@ class Recommender(BaseEstimator):
         """
         check_is_fitted(self)
         check_int("k", k, minimum=1)
+        check_choice("filter_itself", filter_itself, (True, False))
         serving = self._serving
         ids, targets, unknown = estimator.known_items(item_ids, serving.items)
         report_unsupported("items", unknown, on_unsupported_targets)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from palate._options import RunOptions
+from palate._validation import check_choice
 from palate.data.histories import CodedEvents, Histories
 from palate.data.items import ItemTable
 from palate.data.vocabulary import Vocabulary
@@ -146,6 +147,7 @@ def top_items(
     include, exclude : int64 ndarrays, default=None
         Codes that alone may, or may not, be returned.
     """
+    check_choice("filter_viewed", filter_viewed, (True, False))
     n_items = len(serving.items)
     if exclude is not None and len(exclude) > _FEW_EXCLUDED:
         include = np.setdiff1d(np.arange(n_items) if include is None else include, exclude)

@@ -29,6 +29,7 @@ from palate import (
     TransformerEncoder,
     persistence,
 )
+from palate._parts import known_parts
 from palate.encoders.item.text_model import TextModel
 from palate.exceptions import PersistenceError
 
@@ -452,7 +453,7 @@ def test_a_part_of_somebody_else_must_be_registered(
     # Where it is not installed, loading says which part is missing.
     with pytest.raises(PersistenceError) as caught:
         Recommender.load(folder, options=options)
-    known = sorted(persistence.known_parts())
+    known = sorted(known_parts())
     assert str(caught.value) == (
         "config.json names the part 'decay', which is not registered here; "
         f"known are {', '.join(known)}."

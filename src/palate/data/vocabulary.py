@@ -29,7 +29,8 @@ def as_id_array(ids: Any) -> np.ndarray:
         return ids.astype(object) if ids.dtype.kind in "US" else ids
     if isinstance(ids, (pd.Series, pd.Index)):
         return as_id_array(ids.to_numpy())
-    values = list(ids)
+    # A column of pyarrow holds boxes around its values.
+    values = ids.to_pylist() if hasattr(ids, "to_pylist") else list(ids)
     array = np.fromiter(values, dtype=object, count=len(values))
     kinds = {type(value) for value in values}
     if len(kinds) != 1 or not issubclass(kinds.pop(), _NUMBERS):
