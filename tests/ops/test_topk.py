@@ -130,7 +130,7 @@ def test_blocks_batches_and_threads_do_not_change_a_bit(backend, metric, storage
     expected = CosineRanker(metric=metric, storage=storage).fit(x).topk(q, 15)
     threads = torch.get_num_threads()
     try:
-        for n_threads, item_block, rows in ((1, 16, 1), (2, 100, 3), (3, 5000, 7), (2, None, 31)):
+        for n_threads, item_block, rows in ((1, 16, 10), (2, 100, 1), (3, 5000, 7), (2, None, 31)):
             torch.set_num_threads(n_threads)
             ranker = CosineRanker(metric=metric, storage=storage, item_block=item_block).fit(x)
             parts = [ranker.topk(part, 15) for part in q.split(rows)]
@@ -232,3 +232,22 @@ def test_wrong_arguments(options, kind, message):
     with pytest.raises(kind) as error:
         topk(**arguments)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_coarser_products_and_autocast_do_not_change_the_answer(backend, check, precision):
+    q, x = draw(20, 3, 30), draw(21, 400, 30)
+    x[200:] = x[:200] + 1e-4
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = topk(q, x, 9)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    check(found, q, x, 9)
+
+
+def test_gradients_are_not_recorded(backend):
+    q, x = draw(22, 2, 4).requires_grad_(), draw(23, 30, 4).requires_grad_()
+    assert not topk(q, x, 3).scores.requires_grad

@@ -102,10 +102,11 @@ def screen_error(query_norm: Tensor, item_norm: float, dim: int, metric: str) ->
     True
     """
     terms = dim + 8
+    exact = (query_norm == 0) & (metric != "euclidean")  # products with zero are
     gamma = terms * _EPS / (1 - terms * _EPS)
     q = query_norm.double()
     size = q * item_norm
     if metric == "euclidean":
         # The last term covers distances that round to the same float32.
         size = size + item_norm**2 + (q + item_norm) ** 2 / 4
-    return 1.01 * gamma * size + _UNDERFLOW * terms
+    return (1.01 * gamma * size + _UNDERFLOW * terms).masked_fill(exact, 0.0)

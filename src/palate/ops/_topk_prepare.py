@@ -71,7 +71,7 @@ def prepared_rows(
     -------
     rows : Tensor of shape (n, dim), contiguous
     norms : float64 Tensor of shape (n,), on the CPU
-        The norms before scaling; 1 where `unit` is set.
+        The norms of what comes back: where `unit` is set, 1, or 0 for a zero row.
     """
     half = x.dtype in (torch.float16, torch.bfloat16)
     rows = (x if half and not unit else x.float()).contiguous()
@@ -83,7 +83,7 @@ def prepared_rows(
         value = rows[bad][~rows[bad].isfinite()][0].item()
         number = start + bad if codes is None else int(codes[bad])
         raise InvalidInputError(f"{name} must be finite numbers; got {value} in row {number}.")
-    return ready, torch.ones_like(norms) if unit else norms
+    return ready, (norms > 0).double() if unit else norms
 
 
 def _prepared_plainly(rows: Tensor, unit: bool) -> tuple[Tensor, Tensor, int | None]:

@@ -80,13 +80,28 @@ class Search:
         peak = float(segment.norms[begin // NORM_BLOCK : last].max())
         queries, metric = self.block.queries, self.block.metric
         tile, error = _screened(queries, vectors, metric, bias, self.norms, peak)
-        _drop_excluded(tile, segment, begin, self.exclude)
+        codes = item_codes(segment, begin, len(vectors))
+        _drop_excluded(tile, codes, self.exclude)
         if self.block.allowed is not None:
-            here = self.block.allowed[_codes(segment, begin, len(vectors))]
-            tile[:, (here == 0).to(tile.device)] = -torch.inf
-        hits = tile > _cut(tile, self.best, self.squares, error, metric).unsqueeze(1)
-        pairs = max(1, self.block.budget // (128 * max(queries.shape[1], 1) + 512))
-        _score_hits(self.best, queries, vectors, segment, begin, hits, metric, pairs)
+            tile[:, (self.block.allowed[codes] == 0).to(tile.device)] = -torch.inf
+        kth = None
+        if tile.shape[1] > self.block.k and bool(self.best.scores[:, -1].isneginf().any()):
+            kth = torch.topk(tile, self.block.k, dim=1).values[:, -1]
+        cut = cut_of(self.best, self.squares, error, metric, kth)
+        rows, columns = (tile > cut.unsqueeze(1)).nonzero(as_tuple=True)
+        self.merge_pairs(rows, columns, vectors, codes.to(tile.device))
+
+    def merge_pairs(self, rows: Tensor, columns: Tensor, vectors: Tensor, codes: Tensor) -> None:
+        """Score pairs of queries and rows of `vectors` canonically and merge them.
+
+        `rows` (n_pairs,) ascends; `codes` are those of all rows of `vectors`.
+        """
+        queries, metric = self.block.queries, self.block.metric
+        step = max(1, self.block.budget // (128 * max(queries.shape[1], 1) + 512))
+        for start in range(0, len(rows), step):
+            row, column = rows[start : start + step], columns[start : start + step]
+            scores = canonical_scores(queries[row], vectors[column], metric)
+            self.best.merge(row, scores, codes[column])
 
     def finish(self, scores: Tensor, codes: Tensor) -> None:
         """Write the best into the first columns."""
@@ -108,65 +123,61 @@ def _screened(
         tile = queries.new_zeros(len(queries), len(block))
         return tile, torch.full_like(norms, torch.inf)
     error = screen_error(norms, peak, queries.shape[1], metric)
-    if bias is None:
-        return torch.mm(queries, block.T), error
-    return torch.addmm(bias.to(queries.device), queries, block.T), error
+    if torch.get_float32_matmul_precision() != "highest":
+        error = error + _coarse_error(norms, peak)
+    with torch.autocast(queries.device.type, enabled=False):
+        if bias is None:
+            return torch.mm(queries, block.T), error
+        return torch.addmm(bias.to(queries.device), queries, block.T), error
 
 
-def _drop_excluded(tile: Tensor, segment: Segment, begin: int, exclude: ItemLists | None) -> None:
-    """Set the excluded pairs of a tile to -inf."""
+def _coarse_error(norms: Tensor, peak: float) -> Tensor:
+    """Bound what rounding both factors to bfloat16 (8 bits, or better) adds."""
+    return norms * (peak * 2.0**-6.9)
+
+
+def _drop_excluded(tile: Tensor, codes: Tensor, exclude: ItemLists | None) -> None:
+    """Set the excluded pairs of a tile, whose columns have rising codes, to -inf."""
     if exclude is None:
         return
-    width = tile.shape[1]
     rows = torch.repeat_interleave(torch.arange(len(tile)), exclude.indptr.diff())
-    cols = exclude.indices
-    if segment.codes is None:
-        local = cols - segment.start - begin
-        here = (local >= 0) & (local < width)
-    else:
-        codes = segment.codes[begin : begin + width]
-        local = torch.searchsorted(codes, cols)
-        here = codes[local.clamp(max=width - 1)] == cols
-    tile[rows[here].to(tile.device), local[here].to(tile.device)] = -torch.inf
+    place = torch.searchsorted(codes, exclude.indices).clamp_(max=len(codes) - 1)
+    here = codes[place] == exclude.indices
+    tile[rows[here].to(tile.device), place[here].to(tile.device)] = -torch.inf
 
 
-def _codes(segment: Segment, begin: int, size: int) -> Tensor:
-    """Return the item codes of a tile's columns, on the CPU."""
+def item_codes(segment: Segment, begin: int, size: int) -> Tensor:
+    """Return the item codes of some rows of a segment, on the CPU."""
     if segment.codes is not None:
         return segment.codes[begin : begin + size].cpu()
     return torch.arange(segment.start + begin, segment.start + begin + size)
 
 
-def _cut(tile: Tensor, best: Best, squares: Tensor, error: Tensor, metric: str) -> Tensor:
-    """Return per query the screened number that an item must exceed to be able to enter."""
-    k = best.scores.shape[1]
+def cut_of(best: Best, squares: Tensor, error: Tensor, metric: str, kth: Tensor | None) -> Tensor:
+    """Return per query the screened number that an item must exceed to be able to enter.
+
+    Parameters
+    ----------
+    best : Best
+    squares, error : float64 Tensors of shape (n_queries,)
+        Squared norms of the queries, and what a screened number may err by.
+    metric : {"cosine", "dot", "euclidean"}
+    kth : float Tensor of shape (n_queries,) or None
+        Screened numbers that k items reach.
+
+    Returns
+    -------
+    float32 Tensor of shape (n_queries,)
+        Finite, so that -inf marks pairs that never enter.
+    """
     worst = best.scores[:, -1].double()
     if metric == "euclidean":
         # A distance below w means q·x - |x|**2 / 2 above (|q|**2 - w**2) / 2.
         worst = torch.where(worst.isneginf(), worst, (squares - worst.square()) / 2)
-    cut = worst - error
-    if tile.shape[1] > k and bool(best.scores[:, -1].isneginf().any()):
-        kth = torch.topk(tile, k, dim=1).values[:, -1].double()
-        cut = torch.maximum(cut, kth - 2 * error)
-    low = cut.new_tensor(-torch.inf, dtype=torch.float32)
-    # One step down for rounding to float32, but -inf marks excluded pairs and stays out.
-    return torch.nextafter(cut.float(), low).clamp(min=torch.finfo(torch.float32).min)
-
-
-def _score_hits(
-    best: Best,
-    queries: Tensor,
-    block: Tensor,
-    segment: Segment,
-    begin: int,
-    hits: Tensor,
-    metric: str,
-    pairs: int,
-) -> None:
-    """Score the marked pairs of a tile canonically and merge them."""
-    rows, cols = hits.nonzero(as_tuple=True)
-    codes = _codes(segment, begin, len(block)).to(cols.device)
-    for start in range(0, len(rows), pairs):
-        row, col = rows[start : start + pairs], cols[start : start + pairs]
-        scores = canonical_scores(queries[row], block[col], metric)
-        best.merge(row, scores, codes[col])
+        worst = worst - 1e-12 * squares  # the squares themselves are rounded
+    low = error.new_tensor(-torch.inf, dtype=torch.float32)
+    # A step down for rounding; but an exact tie with earlier items stays out.
+    cut = torch.where(error == 0, worst.float(), torch.nextafter((worst - error).float(), low))
+    if kth is not None:
+        cut = torch.maximum(cut, torch.nextafter((kth.double() - 2 * error).float(), low))
+    return cut.clamp(min=torch.finfo(torch.float32).min)

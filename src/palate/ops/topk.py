@@ -10,7 +10,7 @@ from torch import Tensor
 
 from palate._validation import check_choice, check_int
 from palate.exceptions import InvalidInputError
-from palate.ops import _topk_native, _topk_torch
+from palate.ops import _topk_native, _topk_torch, _topk_triton
 from palate.ops._topk_block import BlockSearch, QueryBlock
 from palate.ops._topk_catalogue import Catalogue, Segment, kept_segments, raw_segments
 from palate.ops._topk_filters import ItemLists, allowed_items, exclusion_lists, rows_of_lists
@@ -168,7 +168,7 @@ def _search(
     include: Tensor | None,
 ) -> None:
     """Fill the rows of one block, with the fastest back end that can."""
-    for backend in (_topk_native, _topk_torch):
+    for backend in (_topk_native, _topk_triton, _topk_torch):
         search: BlockSearch | None = None
         segments = _segments(block, items, include)
         pending = next(segments, None)

@@ -86,9 +86,11 @@ INLINE int is_excluded(const job *j, int64_t q, int64_t code) {
     return low < end && j->excluded[low] == code;
 }
 
-/* Add an item whose screened score lies in [lo, hi]; raises the query's cut when the list fills. */
+/* Add an item whose screened score lies in [lo, hi], unless earlier items reach hi. Raises the
+   query's cut when the list fills. */
 AVX2 static __attribute__((noinline)) void push(worker *w, const job *j, const segment *s, int64_t q,
                                                 int64_t pos, float lo, float hi) {
+    if (hi <= w->floor[q]) return;
     const int64_t code = s->codes ? s->codes[pos] : s->start + pos;
     if (is_excluded(j, q, code)) return;
     entry *e = w->entries + q * j->capacity;
@@ -111,7 +113,9 @@ AVX2 static void set_cuts(worker *w, const job *j, int64_t dim, double x, int up
         const double y = j->norms[q];
         double size = y * x;
         if (j->metric == EUCLIDEAN) size += x * x + (y + x) * (y + x) / 4;
-        const float error = (float)(gamma * size + tiny);
+        /* Products with a zero query are exact: without an error, ties with them stay out. */
+        const int exact = j->metric == DOT && y == 0.0;
+        const float error = exact ? 0.0f : (float)(gamma * size + tiny);
         /* Another worker's items may come later in the catalogue: ties with its bound stay in. */
         const float other = step_down(*(volatile float *)&j->shared[q]);
         const float floor = w->floor[q] > other ? w->floor[q] : other;
