@@ -19,7 +19,7 @@ from palate._validation import check_int
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.vocabulary import Vocabulary
-from palate.queries import Queries, user_queries
+from palate.queries import MUST_KNOW, Queries, user_queries
 from palate.ranking.exact import CosineRanker
 from palate.serving import top_items
 
@@ -96,7 +96,9 @@ class MostPopular(BaseEstimator):
         check_is_fitted(self)
         check_int("k", k, minimum=1)
         serving = self._serving
-        queries = user_queries(users, serving.users, serving.histories, len(serving.items), "raise")
+        queries = user_queries(
+            users, serving.users, serving.histories, len(serving.items), MUST_KNOW
+        )
         scores, codes = top_items(serving, queries, k, RunOptions(), filter_viewed=filter_viewed)
         labels = {"user_id": queries.labels}
         return result_table(labels, scores, codes, serving.items, self._library)

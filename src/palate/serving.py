@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from palate._options import RunOptions
+from palate._random import ModuleSeed
 from palate._validation import check_choice
 from palate.data.histories import CodedEvents, Histories
 from palate.data.items import ItemTable
@@ -58,7 +59,8 @@ class Serving:
         items, table = self.items.extend(ids), self.table.concatenate(content)
         network = copy.deepcopy(self.network)
         n_new = len(items) - len(self.items)
-        with torch.no_grad():
+        # The first weights of new ids, in case they are trained one day, come from a seed.
+        with ModuleSeed(len(items)), torch.no_grad():
             # Ids of items that were never trained on stay silent: content speaks for them.
             seen = torch.cat([seen_items(self.network), torch.zeros(n_new, dtype=torch.bool)])
             network.items.extend(table, seen, options)

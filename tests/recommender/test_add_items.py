@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from palate import Items, Recommender
 from palate.exceptions import InvalidInputError, MissingContentError
@@ -157,3 +158,19 @@ def test_a_table_without_rows_changes_nothing(
 ) -> None:
     model.add_items(cold[:0])
     assert_same(snapshot(fitted_once), snapshot(model))
+
+
+def test_nothing_random_is_left_to_chance(
+    fitted_once: Recommender, cold: pd.DataFrame, snapshot: Any, assert_same: Any
+) -> None:
+    state = torch.get_rng_state()
+    models = []
+    for skipped in (0, 5):
+        torch.rand(skipped)  # what else a program draws does not matter
+        before = torch.get_rng_state()
+        model = copy.deepcopy(fitted_once).add_items(cold)
+        assert torch.equal(torch.get_rng_state(), before)
+        new = pd.DataFrame({"user_id": ["u0"], "item_id": ["n1"], "timestamp": [100]})
+        models.append(model.set_params(validation_fraction=0).partial_fit(new))
+    torch.set_rng_state(state)
+    assert_same(snapshot(models[0]), snapshot(models[1]))

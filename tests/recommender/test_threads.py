@@ -1,0 +1,136 @@
+"""Readers see a whole state: the one before a change or the one after it."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from palate import Recommender
+
+CHANGES: list[Callable[[Recommender], Any]] = [
+    lambda m: m.observe(event("u0", "i12", 50)),
+    lambda m: m.add_items(pd.DataFrame({"item_id": ["n0"], "title": ["a red chair"]})),
+    lambda m: m.observe(event("u0", "n0", 51)),
+    lambda m: m.partial_fit(
+        event("u0", "n1", 52), items=pd.DataFrame({"item_id": ["n1"], "title": ["a book"]})
+    ),
+    lambda m: m.observe(event("u1", "n1", 53)),
+    lambda m: m.partial_fit(event("u0", "i3", 54)),
+    lambda m: m.add_items(pd.DataFrame({"item_id": ["n2"], "title": ["a garden"]})),
+]
+
+
+def event(user: str, item: str, time: int) -> pd.DataFrame:
+    return pd.DataFrame({"user_id": [user], "item_id": [item], "timestamp": [time]})
+
+
+def answers(model: Recommender) -> dict[str, Callable[[], Any]]:
+    users = pd.DataFrame({"user_id": ["u0", "u1"]})
+    return {
+        "recommend": lambda: model.recommend(["u0", "u1"], k=99).to_numpy().tolist(),
+        "transform": lambda: model.transform(users).tolist(),
+        "predict": lambda: model.predict(users, k=99).tolist(),
+        "similar": lambda: model.recommend_to_items(["i1"], k=99).to_numpy().tolist(),
+    }
+
+
+def test_readers_in_threads_see_whole_states(fitted_once: Recommender) -> None:
+    model = copy.deepcopy(fitted_once)
+    allowed: dict[str, list[Any]] = {name: [] for name in answers(model)}
+    replay = copy.deepcopy(fitted_once)
+    for change in [lambda m: None, *CHANGES]:
+        change(replay)
+        for name, ask in answers(replay).items():
+            allowed[name].append(ask())
+    stop, wrong, states = threading.Event(), [], {name: set() for name in allowed}
+
+    def read(name: str) -> None:
+        last = 0
+        try:
+            while not stop.is_set():
+                found = answers(model)[name]()
+                at = max(i for i, state in enumerate(allowed[name]) if state == found)
+                assert at >= last, "a reader went back in time"
+                last = at
+                states[name].add(at)  # type: ignore[attr-defined]
+        except BaseException as error:
+            wrong.append((name, error))
+
+    readers = [threading.Thread(target=read, args=(name,)) for name in allowed]
+    for reader in readers:
+        reader.start()
+    for change in CHANGES:
+        change(model)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+    assert all(states.values())
+
+
+class Switching(Recommender):
+    """A model whose state changes after so many reads of it."""
+
+    _later: Any = None
+    _reads = 10**9
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "_serving":
+            reads = object.__getattribute__(self, "_reads")
+            object.__setattr__(self, "_reads", reads - 1)
+            if reads <= 0:
+                return object.__getattribute__(self, "_later")
+        return object.__getattribute__(self, name)
+
+
+@pytest.mark.parametrize("reads", range(5))
+def test_a_call_reads_the_state_once(reads: int, fitted_once: Recommender) -> None:
+    before = copy.deepcopy(fitted_once)
+    after = copy.deepcopy(fitted_once)
+    for change in CHANGES[:3]:
+        change(after)
+    allowed = {name: (ask(), answers(after)[name]()) for name, ask in answers(before).items()}
+    for name, states in allowed.items():
+        model = Switching(**before.get_params(deep=False))
+        vars(model).update(vars(before))
+        model._later, model._reads = after._serving, reads
+        assert answers(model)[name]() in states, name
+
+
+def test_writers_wait_for_each_other(fitted_once: Recommender) -> None:
+    model = copy.deepcopy(fitted_once)
+    rows = [[(f"w{t}", f"i{n}", 100 + n) for n in range(8)] for t in range(4)]
+
+    def write(mine: list[tuple[str, str, int]]) -> None:
+        for row in mine:
+            model.observe(event(*row))
+
+    writers = [threading.Thread(target=write, args=(mine,)) for mine in rows]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert model._serving.histories.n_events == fitted_once._serving.histories.n_events + 32
+    serving = model._serving
+    for user in ("w0", "w1", "w2", "w3"):
+        code = int(serving.users.codes([user])[0])
+        item_ids = serving.items.ids(serving.histories.of(code)).tolist()
+        assert item_ids == [f"i{n}" for n in range(8)]
+
+
+def test_a_failed_writer_lets_the_next_one_in(fitted_once: Recommender) -> None:
+    model = copy.deepcopy(fitted_once)
+    for call in (model.observe, model.partial_fit, model.add_items):
+        with pytest.raises(ValueError, match=r"\w"):
+            call(pd.DataFrame({"nothing": [1]}))
+    done = threading.Thread(target=lambda: model.observe(event("u0", "i1", 99)), daemon=True)
+    done.start()
+    done.join(timeout=10)
+    assert not done.is_alive()
+    assert np.isfinite(model.transform(pd.DataFrame({"user_id": ["u0"]}))).all()
