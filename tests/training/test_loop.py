@@ -218,6 +218,13 @@ def test_one_batch_cannot_throw_the_weights_far():
     assert float(stage.optimizer_state["weight"]["exp_avg"]) <= 1
 
 
+def test_each_batch_has_its_own_gradient():
+    stage, _, _ = make_stage(1, weights=(0.5, -0.25))
+    run_stage(stage)
+    moment = stage.optimizer_state["weight"]["exp_avg"].item()
+    assert moment == pytest.approx(0.9 * 0.1 * 0.5 - 0.1 * 0.25)
+
+
 @pytest.mark.parametrize(("progress", "shown"), [(True, True), (False, False)])
 def test_progress_goes_to_stderr_or_nowhere(capfd, progress, shown):
     stage, _, _ = make_stage(2)

@@ -96,6 +96,9 @@ def test_extend_reads_new_rows_alone(folder, options):
     assert passes() - before == 3
     assert module(None).shape == (N, D)
     assert torch.equal(module.features[:8], features)
+    again = build(BertEncoder(folder), options)
+    assert passes() - before == 3  # what extend read is on disk too
+    assert again(None).shape == (N, D)
     with torch.no_grad():
         by_text = module.encode_texts(TITLES, options)
         torch.testing.assert_close(by_text, module(None), rtol=0, atol=1e-4)
