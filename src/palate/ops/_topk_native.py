@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ctypes import c_int64
+
 import torch
 from torch import Tensor
 
@@ -49,16 +51,17 @@ class Search:
 
     def __init__(self, block: QueryBlock) -> None:
         queries, exclude = block.queries, block.exclude
-        k, n_items = block.k, block.n_items
-        self.queries, self.norms = queries, block.norms * (1 + 1e-6)
-        self.squares = queries.double().square().sum(1)
-        self.item_block, self.exclude = block.item_block, exclude
         n, dim = queries.shape
-        self.n_workers = 1 if n * n_items * dim < SMALL_WORK else torch.get_num_threads()
-        self.capacity = capacity(k, n_items)
-        self.shared = torch.full((n,), -torch.inf)
-        self.next = torch.zeros(1, dtype=torch.int64)
+        self.queries, self.norms = queries, block.norms
+        self.squares = (
+            block.norms if block.metric != "euclidean" else queries.double().square().sum(1)
+        )
+        self.item_block, self.exclude, self.allowed = block.item_block, exclude, block.allowed
+        small = n * block.n_items * dim < SMALL_WORK
+        self.n_workers = 1 if small else torch.get_num_threads()
+        self.capacity = capacity(block.k, block.n_items)
         self.codes16: tuple[Tensor, ...] = ()
+        shared, counter = self._make_workers(n, dim)
         self.job = CJob(
             queries=queries.data_ptr(),
             norms=self.norms.data_ptr(),
@@ -66,31 +69,31 @@ class Search:
             excluded_ptr=address(exclude.indptr) if exclude else None,
             excluded=address(exclude.indices) if exclude else None,
             allowed=address(block.allowed),
-            shared=self.shared.data_ptr(),
-            next=self.next.data_ptr(),
+            shared=shared,
+            next=counter,
             n_queries=n,
-            k=k,
+            k=block.k,
             capacity=self.capacity,
             metric=int(block.metric == "euclidean"),
         )
-        self._make_workers(n, dim)
 
-    def _make_workers(self, n: int, dim: int) -> None:
-        """Allocate every worker's lists in three tensors."""
-        w, n_entries = self.n_workers, n * self.capacity * _ENTRY_BYTES
+    def _make_workers(self, n: int, dim: int) -> tuple[int, int]:
+        """Allocate in three tensors; return where the shared floors and the counter lie."""
+        w, n_entries, n_wide = self.n_workers, n * self.capacity * _ENTRY_BYTES, n + dim + 1
         entries = torch.empty(w * n_entries, dtype=torch.uint8)
-        wide = torch.zeros(w * (n + dim + 1), dtype=torch.int64)  # counts, and float64 scratch
-        narrow = torch.full((w * 4 * n,), -torch.inf)  # floors, cuts, errors, margins
-        self._kept = entries, wide, narrow
-        at_entries, at_wide, at_narrow = (part.data_ptr() for part in self._kept)
+        self._wide = torch.zeros(w * n_wide + 1, dtype=torch.int64)  # counts, float64 scratch
+        narrow = torch.full((w * 4 * n + n,), -torch.inf)  # floors, cuts, errors, margins
+        self._kept = entries, narrow
+        at_entries, at_wide, at_narrow = (part.data_ptr() for part in (entries, self._wide, narrow))
         self.workers = (CWorker * w)()
         for i in range(w):
-            here, floats = at_wide + 8 * i * (n + dim + 1), at_narrow + 16 * i * n
+            here, floats = at_wide + 8 * i * n_wide, at_narrow + 16 * i * n
             self.workers[i] = CWorker(
                 *(at_entries + i * n_entries, here),
                 *(floats + 4 * n * part for part in range(4)),
                 here + 8 * n,
             )
+        return at_narrow + 16 * w * n, at_wide + 8 * w * n_wide
 
     def scan(self, segment: Segment, *, last: bool) -> None:
         """Take what a segment offers; `last` spares scoring what :meth:`finish` may drop."""
@@ -98,14 +101,14 @@ class Search:
         method = self._method(segment)
         self.job.block = self._block(method)
         self.job.settle = int(not last)
-        self.next.zero_()
+        c_int64.from_address(self.job.next).value = 0
         library = load()
         assert library is not None
 
         def work(i: int) -> int:
             return library.palate_scan(self.job, self.c_segment, self.workers[i], method)
 
-        _check(_topk_threads.run(work, self.n_workers))
+        _check(_topk_threads.run_sharing(work, self.n_workers))
 
     def _method(self, segment: Segment) -> int:
         n = len(self.queries)

@@ -83,7 +83,7 @@ def prepared_rows(
         value = rows[bad][~rows[bad].isfinite()][0].item()
         number = start + bad if codes is None else int(codes[bad])
         raise InvalidInputError(f"{name} must be finite numbers; got {value} in row {number}.")
-    return ready, (norms > 0).double() if unit else norms
+    return ready, norms
 
 
 def _prepared_plainly(rows: Tensor, unit: bool) -> tuple[Tensor, Tensor, int | None]:
@@ -92,10 +92,11 @@ def _prepared_plainly(rows: Tensor, unit: bool) -> tuple[Tensor, Tensor, int | N
     for chunk in rows.split(max(1, CHUNK // max(rows.shape[1], 1))):
         wide = chunk.double()
         norm = tree_sum(wide * wide).sqrt_()
-        norms.append(norm.cpu())
         if unit:
             factor = norm.reciprocal().masked_fill_(norm == 0, 0.0).unsqueeze(-1)
             parts.append((wide * factor).float())
+            norm = torch.where(norm.isfinite(), norm.sign(), norm)
+        norms.append(norm.cpu())
     lengths = torch.cat(norms)
     bad = (~lengths.isfinite()).nonzero()
     first = int(bad[0, 0]) if len(bad) else None
