@@ -28,7 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "user_encoder__n_layers": 1,
         "user_encoder__max_length": 50,
         "user_encoder__dropout": 0.3,
-        "epochs": 40,
+        "epochs": 25,
     },
     "dense": {
         "user_encoder__n_layers": 2,
@@ -36,7 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "user_encoder__max_length": 200,
         "user_encoder__dropout": 0.2,
         "batch_size": 32,
-        "epochs": 60,
+        "epochs": 30,
     },
 }
 DENSE_EVENTS = 50  # mean events a user

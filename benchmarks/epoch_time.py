@@ -99,8 +99,8 @@ def rectools_epoch(events: pd.DataFrame, loss: str) -> float:
     clock = Clock()
     table = pd.DataFrame(
         {
-            Columns.User: events["user_id"],
-            Columns.Item: events["item_id"],
+            Columns.User: events["user_id"].astype(object),
+            Columns.Item: events["item_id"].astype(object),
             Columns.Weight: 1.0,
             # An order is all that the model needs, and the dates must be dates.
             Columns.Datetime: pd.Timestamp("2020-01-01")

@@ -17,6 +17,7 @@ from palate._validation import warn_caller
 from palate.data.batches import Batch
 from palate.exceptions import TrainingInterruptedWarning
 from palate.training.optimizer import OptimizerState, make_optimizer, read_state
+from palate.training.schedule import rate_factor
 from palate.training.steps import Step
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Stage:
         Returns the batches of one epoch, and how many there are.
     n_epochs : int
     learning_rate, weight_decay : float
+        Of AdamW; the rate is the peak of :func:`palate.training.schedule.rate_factor`.
     options : RunOptions
     validate : callable, default=None
         Returns the validation metric, larger is better; None trains to the end.
@@ -120,6 +122,7 @@ class _Trainer:
         self.optimizer = make_optimizer(
             self.network, stage.learning_rate, stage.weight_decay, stage.optimizer_state
         )
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.step, self.prepared = self.accelerator.prepare(stage.step, self.optimizer)
         self.records: list[dict[str, Any]] = []
         self.best = -float("inf")
@@ -163,6 +166,9 @@ class _Trainer:
             # Every process draws the same order and takes its own share; the rest is left over.
             if place % world != share or place >= n_batches - n_batches % world:
                 continue
+            factor = rate_factor(epoch, place, n_batches, self.stage.n_epochs)
+            for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+                group["lr"] = peak * factor
             total += self.run_batch(batch.to(self.device))
             count += 1
         return float(total) / max(1, count)
