@@ -6,7 +6,6 @@ Importing this module needs triton; with ``TRITON_INTERPRET=1`` it runs on a CPU
 from __future__ import annotations
 
 # mypy: disable-error-code="no-untyped-def"
-
 import triton
 import triton.language as tl
 

@@ -110,7 +110,7 @@ AVX2 static void set_cuts(worker *w, const job *j, int64_t dim, double x, int up
     const double terms = (double)(dim + 8), u = 0x1p-24;
     const double gamma = 1.01 * terms * u / (1 - terms * u), tiny = terms * 0x1p-120;
     for (int64_t q = 0; q < j->n_queries; q++) {
-        const double y = j->norms[q];
+        const double y = j->norms[q] * (1 + 1e-6);
         double size = y * x;
         if (j->metric == EUCLIDEAN) size += x * x + (y + x) * (y + x) / 4;
         /* Products with a zero query are exact: without an error, ties with them stay out. */

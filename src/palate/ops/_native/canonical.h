@@ -48,7 +48,7 @@ AVX2 static float canonical(double *scratch, const float *q, const segment *s, i
     return (float)score + 0.0f;
 }
 
-/* Make rows ready: lengths and, for unit = 1, rows of length 1 in out. Returns the first row that
+/* Make rows ready: their lengths and, for unit = 1, rows of length 1 (or 0) in out. Returns the first row that
    is not finite, or -1. */
 AVX2 int64_t palate_prepare_rows(const float *x, int64_t n, int64_t dim, int64_t unit, float *out,
                                  double *norms) {
@@ -64,6 +64,7 @@ AVX2 int64_t palate_prepare_rows(const float *x, int64_t n, int64_t dim, int64_t
             break;
         }
         if (!unit) continue;
+        norms[r] = norm > 0.0;
         const double by = norm == 0.0 ? 0.0 : 1.0 / norm;
         for (int64_t d = 0; d < dim; d++) out[r * dim + d] = (float)((double)row[d] * by);
     }

@@ -93,7 +93,7 @@ INLINE int scan_rows(worker *w, const job *j, const segment *s, const int dtype)
 INLINE void scan_codes_block(worker *w, const job *j, const segment *s, int64_t at, int64_t end,
                              int64_t q) {
     const double x = s->norms[at / NORM_BLOCK], rho = s->rho[at / NORM_BLOCK] * (1 + 1e-6);
-    const double y = j->norms[q];
+    const double y = j->norms[q] * (1 + 1e-6);
     const __m256 slope = _mm256_set1_ps((float)((y + j->errors16[q]) * rho * (1 + 1e-6)));
     const __m256 rest = _mm256_set1_ps(
         (float)(w->error[q] + j->errors16[q] * x * 1.001 + 0x1p-20 * (y * x + (s->bias ? x * x : 0))));
