@@ -65,6 +65,7 @@ class Queries:
 
     def __getitem__(self, span: slice) -> Queries:
         start, stop, _ = span.indices(len(self))
+        stop = max(start, stop)
         indptr = self.indptr[start : stop + 1]
         items = self.items[indptr[0] : indptr[-1]]
         if not self.texts:

@@ -202,7 +202,7 @@ def test_pretraining_alone_learns_from_sequences(make_recommender: Make) -> None
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_early_stopping_keeps_the_best_weights(make_recommender: Make) -> None:
+def test_early_stopping_keeps_the_best_weights(make_recommender: Make, options: RunOptions) -> None:
     # Users follow a cycle whose last step breaks the rule: validation cannot go on rising.
     rng = np.random.default_rng(11)
     histories = [[*row[:-1], int(rng.integers(12))] for row in cycle(40, 12, 6)]
@@ -212,9 +212,13 @@ def test_early_stopping_keeps_the_best_weights(make_recommender: Make) -> None:
     assert len(metrics) < 40
     best = int(np.argmax(metrics))
     assert len(metrics) == best + 1 + 2
-    # Training no longer than to the best epoch gives the same model.
-    short = make_recommender(epochs=best + 1, patience=2, **params).fit(histories)
-    np.testing.assert_array_equal(short.item_vectors_, model.item_vectors_)
+    # Stopped by hand right after the best epoch, training leaves the same model.
+    stopped = make_recommender(
+        epochs=40, patience=2, options=interrupting(options, "fit", best), **params
+    )
+    with pytest.warns(TrainingInterruptedWarning):
+        stopped.fit(histories)
+    np.testing.assert_array_equal(stopped.item_vectors_, model.item_vectors_)
 
 
 def test_without_validation_all_epochs_run_on_everything(
