@@ -1,6 +1,7 @@
 """Time palate's exact top-k beside its peers, in one process and interleaved.
 
-Run ``python benchmarks/topk.py`` for the whole table, ``--quick`` for a small part. Peers that are
+Run ``python benchmarks/topk.py`` for the whole table, ``--quick`` for a small part, ``--cpu-time``
+where other work keeps the processors busy. Peers that are
 not installed are left out (``pip install 'palate[bench]'`` brings them). Times are the least of
 several interleaved rounds; a peer, other than implicit, that a smaller batch shows to need longer
 than ``--patience`` seconds is skipped and printed as "-".
@@ -27,6 +28,8 @@ ALWAYS = (BARE, "palate float32", "palate int8", "implicit")
 SIZES = {"n_items": (100_000, 1_000_000), "dim": (64, 128), "batch": (1, 32, 256, 1024)}
 QUICK = {"n_items": (100_000,), "dim": (64,), "batch": (1, 32, 256)}
 K = (10, 100)
+
+CLOCK = [time.perf_counter]
 
 Method = Callable[[torch.Tensor, int], object]
 
@@ -95,16 +98,16 @@ def products(items: torch.Tensor, buffer: torch.Tensor) -> Iterator[tuple[str, M
 
 def timed(function: Callable[[], object]) -> float:
     """Return the milliseconds of one call."""
-    start = time.perf_counter()
+    start = CLOCK[0]()
     function()
-    return (time.perf_counter() - start) * 1e3
+    return (CLOCK[0]() - start) * 1e3
 
 
 def least(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
     """Return each call's least time over interleaved rounds that fill about `seconds`."""
     best = {name: timed(call) for name, call in calls.items()}
-    end, rounds = time.perf_counter() + seconds, 0
-    while rounds < 2 or (time.perf_counter() < end and rounds < 200):
+    end, rounds = CLOCK[0]() + seconds, 0
+    while rounds < 2 or (CLOCK[0]() < end and rounds < 200):
         for name, call in calls.items():
             if rounds == 0 or best[name] < seconds * 1e3 / 4:
                 best[name] = min(best[name], timed(call))
@@ -196,13 +199,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small part of the table")
     parser.add_argument("--threads", type=int, default=2)
+    for size in SIZES:
+        flag = f"--{size.replace('_', '-')}"
+        parser.add_argument(flag, type=int, nargs="*", help="instead of the table's")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="one thread, processor time: for a busy machine (set OPENBLAS_NUM_THREADS=1)",
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="about this long a cell")
     parser.add_argument("--patience", type=float, default=4.0, help="skip what takes longer")
     arguments = parser.parse_args()
+    if arguments.cpu_time:
+        CLOCK[0] = time.process_time
+        arguments.threads = 1
+    if arguments.n_items:
+        SIZES.update(n_items=tuple(arguments.n_items))
+    if arguments.dim:
+        SIZES.update(dim=tuple(arguments.dim))
+    if arguments.batch:
+        SIZES.update(batch=tuple(arguments.batch))
     torch.set_num_threads(arguments.threads)
     print(f"Machine: {machine()}")
     print(f"Command: python {' '.join(sys.argv)}")
-    print(f"Milliseconds (ratio to {BARE}); numpy {np.__version__}\n")
+    what = "Milliseconds of processor time" if arguments.cpu_time else "Milliseconds"
+    print(f"{what} (ratio to {BARE}); numpy {np.__version__}\n")
     measure(arguments)
 
 

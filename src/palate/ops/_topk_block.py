@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor
@@ -43,6 +44,11 @@ class QueryBlock:
     allowed: Tensor | None
     item_block: int | None
     budget: int
+
+    @cached_property
+    def peak(self) -> float:
+        """The largest norm, or a bound of it."""
+        return 1.0 if self.metric == "cosine" else float(self.norms.max())
 
 
 class BlockSearch(Protocol):

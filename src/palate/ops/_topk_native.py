@@ -32,7 +32,7 @@ def is_usable_for(block: QueryBlock, segment: Segment) -> bool:
     """Say whether the compiled kernel can screen a segment for these queries."""
     if load() is None or not (block.queries.is_cpu and segment.vectors.is_cpu):
         return False
-    return max(segment.peak, float(block.norms.max())) ** 2 < SCREEN_LIMIT
+    return max(segment.peak, block.peak) ** 2 < SCREEN_LIMIT
 
 
 def capacity(k: int, n_items: int) -> int:

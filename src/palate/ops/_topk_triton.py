@@ -43,7 +43,7 @@ def is_usable_for(block: QueryBlock, segment: Segment) -> bool:
     """Say whether the Triton kernels can screen a segment for these queries."""
     if not _on_gpu(block, segment) or not _installed():
         return False
-    return max(segment.peak, float(block.norms.max())) ** 2 < SCREEN_LIMIT
+    return max(segment.peak, block.peak) ** 2 < SCREEN_LIMIT
 
 
 class Search:
