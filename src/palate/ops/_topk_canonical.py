@@ -8,6 +8,7 @@ device can follow with plain additions.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +47,19 @@ def tree_sum(terms: Tensor) -> Tensor:
     return terms[..., 0] + 0.0
 
 
+def exact_sqrt(x: Tensor) -> Tensor:
+    """Return correctly rounded square roots of a float64 tensor.
+
+    On a CPU torch may call a vector library whose last bit is not exact; numpy's instruction is.
+
+    Examples
+    --------
+    >>> exact_sqrt(torch.tensor([9.0], dtype=torch.float64))
+    tensor([3.], dtype=torch.float64)
+    """
+    return torch.from_numpy(np.sqrt(x.numpy())) if x.is_cpu else x.sqrt()
+
+
 def canonical_scores(queries: Tensor, items: Tensor, metric: str) -> Tensor:
     """Score rows of `queries` against the same rows of `items`.
 
@@ -69,7 +83,7 @@ def canonical_scores(queries: Tensor, items: Tensor, metric: str) -> Tensor:
     q, x = queries.double(), items.double()
     if metric == "euclidean":
         gap = q - x
-        scores = -tree_sum(gap * gap).sqrt_()
+        scores = -exact_sqrt(tree_sum(gap * gap))
     else:
         scores = tree_sum(q * x)
     return scores.clamp_(-FLOAT32_MAX, FLOAT32_MAX).float() + 0.0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from palate.exceptions import InvalidInputError
 from palate.ops import _topk_threads
-from palate.ops._topk_canonical import tree_sum
+from palate.ops._topk_canonical import exact_sqrt, tree_sum
 from palate.ops._topk_library import load
 
 #: Rows that share one norm bound, so that one long row does not loosen the bound of all.
@@ -91,7 +91,7 @@ def _prepared_plainly(rows: Tensor, unit: bool) -> tuple[Tensor, Tensor, int | N
     parts, norms = [], []
     for chunk in rows.split(max(1, CHUNK // max(rows.shape[1], 1))):
         wide = chunk.double()
-        norm = tree_sum(wide * wide).sqrt_()
+        norm = exact_sqrt(tree_sum(wide * wide))
         if unit:
             factor = norm.reciprocal().masked_fill_(norm == 0, 0.0).unsqueeze(-1)
             parts.append((wide * factor).float())
