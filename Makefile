@@ -18,7 +18,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp an extra: installing again is skipped until what is asked for changes.
-$(VENV)/%.stamp: pyproject.toml setup.py constraints.txt | $(BIN)/python
+$(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet -c constraints.txt torch
 	$(PIP) install --quiet -c constraints.txt -e '.[$*]'
 	@touch $@

@@ -15,13 +15,13 @@ from sklearn.utils.validation import validate_data
 from palate._inputs import Coded, code_interactions, is_histories, read_interactions
 from palate._options import RunOptions
 from palate._parts import resolve_part
-from palate._validation import check_choice, check_int, check_real
-from palate.data.frames import check_ids, column, is_frame, make_frame, open_frame
-from palate.data.histories import CodedEvents, Histories
+from palate._validation import check_choice, check_int, check_real, warn_caller
+from palate.data.frames import Events, check_ids, column, is_frame, make_frame, open_frame
+from palate.data.histories import CodedEvents, Histories, sortable_times
 from palate.data.items import ItemTable
 from palate.data.vocabulary import Vocabulary, as_id_array
 from palate.encoders.item.ids import IdEncoder
-from palate.exceptions import InvalidInputError, InvalidParameterError
+from palate.exceptions import DataLeakWarning, InvalidInputError, InvalidParameterError
 from palate.learning import Learned, Plan
 from palate.metrics import rank_metrics
 from palate.metrics.ranking import ACCURACY_METRICS
@@ -220,6 +220,7 @@ def score(
     queries = user_queries(
         users.array[known], serving.users, serving.histories, len(serving.items), "ignore"
     )
+    warn_of_leaks(serving, events)
     _, codes = top_items(serving, queries, k, options, filter_viewed=filter_viewed)
     ranked = np.full((len(users), max(1, codes.shape[1])), -1, np.int64)
     ranked[users.codes(queries.labels), : codes.shape[1]] = codes
@@ -228,6 +229,25 @@ def score(
     truth = Histories.from_events(CodedEvents(users.codes(events.user_id), relevant), len(users))
     values = rank_metrics(ranked, truth.indptr, truth.items, k=k, metrics=[metric])
     return values[f"{metric}@{k}"]
+
+
+def warn_of_leaks(serving: Catalogue, events: Events) -> None:
+    """Warn where a user's history holds what came after an event to be found."""
+    times = sortable_times(events.timestamp)
+    codes = serving.users.codes(events.user_id)
+    known = np.flatnonzero(codes >= 0)
+    users, rows = np.unique(codes[known], return_inverse=True)
+    last = None if times is None or not len(users) else serving.histories.last_times(users)
+    if times is None or last is None or (last.dtype.kind == "M") != (times.dtype.kind == "M"):
+        return
+    n_late = int((times[known] < last[rows]).sum())
+    if n_late:
+        warn_caller(
+            f"{n_late} of {len(events)} events to be found are older than what the model knows of "
+            "the same user: it has seen their future. Split by LeaveLastOut or TimeSplit of "
+            "palate.model_selection instead.",
+            DataLeakWarning,
+        )
 
 
 def library_named(name: str) -> ModuleType:

@@ -44,7 +44,10 @@ class UserEncoder(Protocol):
 
 @runtime_checkable
 class ItemEncoder(Protocol):
-    """A spec of the network that turns items into vectors."""
+    """A spec of the network that turns items into vectors.
+
+    A spec that needs no item table says so with ``reads_content = False``.
+    """
 
     def build(
         self,

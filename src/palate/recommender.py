@@ -170,8 +170,8 @@ class Recommender(BaseEstimator):
         y : None
             Ignored.
         items : table or Items, default=None
-            ``item_id`` and content columns; needed by item encoders that read content. Items
-            without events join the catalogue. Inside cross-validation wrap it in
+            ``item_id`` and content columns; needed by item encoders that read content, with which
+            items without events join the catalogue too. Inside cross-validation wrap it in
             :class:`palate.Items`.
 
         Returns
@@ -499,6 +499,8 @@ class Recommender(BaseEstimator):
         -----
         UnsupportedTargetWarning
             If X names unknown users.
+        DataLeakWarning
+            If events of X are older than what the model knows of the same user.
         """
         check_is_fitted(self)
         estimator.check_columns(self, X, reset=False)

@@ -31,7 +31,7 @@ def test_reading_every_list_is_exact(metric):
     x, q = clustered(1, 800), clustered(2, 7)
     exact = CosineRanker(metric=metric).fit(x)
     ranker = ApproximateRanker(metric=metric, n_lists=6, n_probe=6).fit(x[:500]).extend(x[500:])
-    filters = {"exclude": ([0, 0, 6], exact.topk(q, 2).indices[0].tolist() + [3])}
+    filters = {"exclude": ([0, 0, 6], [*exact.topk(q, 2).indices[0].tolist(), 3])}
     for options in ({}, filters, {"include": torch.arange(0, 800, 3)}):
         a, b = exact.topk(q, 11, **options), ranker.topk(q, 11, **options)
         assert torch.equal(a.indices, b.indices)

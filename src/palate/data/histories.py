@@ -21,8 +21,7 @@ class CodedEvents:
     Attributes
     ----------
     users, items : int64 ndarrays of shape (n_events,)
-    times : int64 or float64 ndarray of shape (n_events,), or None
-        Datetimes as nanoseconds.
+    times : datetime64[ns], int64 or float64 ndarray of shape (n_events,), or None
     weights : float32 ndarray of shape (n_events,), or None
     """
 
@@ -36,11 +35,11 @@ class CodedEvents:
 
 
 def sortable_times(times: np.ndarray | None) -> np.ndarray | None:
-    """Return timestamps as int64 (datetimes in nanoseconds) or float64."""
+    """Return timestamps as datetime64[ns], timedelta64[ns], int64 or float64."""
     if times is None:
         return None
     if times.dtype.kind in "Mm":
-        return times.astype(f"{times.dtype.kind}8[ns]").astype(np.int64)
+        return times.astype(f"{times.dtype.kind}8[ns]")
     return times.astype(np.float64 if times.dtype.kind == "f" else np.int64)
 
 
@@ -53,7 +52,7 @@ class Histories:
     indptr : int64 ndarray of shape (n_rows + 1,)
         The history of user u is ``items[indptr[u]:indptr[u + 1]]``.
     items : int64 ndarray of shape (n_events,)
-    times : int64 or float64 ndarray of shape (n_events,), or None
+    times : datetime64[ns], int64 or float64 ndarray of shape (n_events,), or None
     weights : float32 ndarray of shape (n_events,), or None
     changed : mapping of int to CodedEvents
         Rows that differ from the arrays, and rows beyond them.
@@ -122,6 +121,13 @@ class Histories:
                 lengths[place] = len(self.changed[int(users[place])])
         return lengths
 
+    def last_times(self, users: np.ndarray) -> np.ndarray | None:
+        """Return the time of the last event of each user, who must have one; None without times."""
+        if self._one_time() is None:
+            return None
+        last = [self.row(user).times[-1:] for user in users.tolist()]  # type: ignore[index]
+        return np.concatenate(last) if last else self._one_time()[:0]  # type: ignore[index]
+
     def gather(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the histories of `users` as ``indptr, items``."""
         lengths = self.lengths(users)
@@ -180,6 +186,20 @@ class Histories:
             raise InvalidInputError(
                 f"X {must} have a column 'timestamp', as the events learned before had {had}."
             )
+        before = self._one_time()
+        if before is None or events.times is None:
+            return
+        if (before.dtype.kind in "Mm") != (events.times.dtype.kind in "Mm"):
+            raise InvalidInputError(
+                "column 'timestamp' of X must be of the kind that the events learned before had, "
+                f"{before.dtype}; its type is {events.times.dtype}."
+            )
+
+    def _one_time(self) -> np.ndarray | None:
+        """Return any times of these histories: they all have one type."""
+        if self.changed:
+            return next(iter(self.changed.values())).times
+        return self.times
 
 
 def _take(array: np.ndarray | None, where: slice | np.ndarray) -> np.ndarray | None:

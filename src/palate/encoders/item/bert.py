@@ -132,6 +132,8 @@ class BertItems(ItemModule):
         if state is None:
             raw = self._read(items.texts(spec.text_columns), context, open_cache(context))
             mean, matrix = fit_whitening(raw, spec.n_components)
+            # Vectors of length about 1: Adam then moves content and ids at the same pace.
+            matrix = matrix / matrix.shape[1] ** 0.5
             features = whiten(raw, mean, matrix)
         else:
             # Copies: where a file's bytes lie in memory decides the last bits of products.
@@ -140,7 +142,7 @@ class BertItems(ItemModule):
         self.register_buffer("mean", mean)
         self.register_buffer("matrix", matrix)
         self.projection = nn.Linear(matrix.shape[1], dim)
-        nn.init.normal_(self.projection.weight, std=_INITIAL_STD / matrix.shape[1] ** 0.5)
+        nn.init.normal_(self.projection.weight, std=_INITIAL_STD)
         nn.init.zeros_(self.projection.bias)
         if self.is_live:
             self._live = load_text_model(self.source)
