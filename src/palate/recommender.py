@@ -215,11 +215,14 @@ class Recommender(BaseEstimator):
         Parameters
         ----------
         X : as in `fit`
-            Events to add. A user or item may be new.
+            Events to add. A user or item may be new. Events that `observe` took in are there
+            already: passed again, they count twice.
         y : None
             Ignored.
         items : table or Items, default=None
-            Content of the new items; rows of known items are ignored.
+            Content of the new items; rows of known items are ignored. Where the item encoder
+            reads content, rows without events join the catalogue: in a replay of the past, pass
+            only what was on sale by then.
         epochs : int, default=None
             Most epochs, by default the parameter `epochs`.
 

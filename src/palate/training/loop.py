@@ -145,7 +145,8 @@ class _Trainer:
             "seconds": time.perf_counter() - start,
         }
         self.records.append(record)
-        logger.info("%s epoch %d: loss %.4f, ndcg@10 %s, %.1f s", *record.values())
+        shown = {**record, "ndcg@10": "-" if metric is None else f"{metric:.4f}"}
+        logger.info("%s epoch %d: loss %.4f, ndcg@10 %s, %.1f s", *shown.values())
         if self.stage.options.on_epoch_end is not None:
             self.stage.options.on_epoch_end(record)
         return self.stale >= self.stage.patience
