@@ -130,9 +130,11 @@ def f():
 
 
 def test_importing_palate_is_light():
+    # The Triton kernels alone need their compiler to be imported: nothing imports them before use.
+    names = [name for name in FILES if name != "palate.ops._topk_triton_kernels"]
     code = (
         "import importlib, sys\n"
-        f"for name in {list(FILES)!r}:\n"
+        f"for name in {names!r}:\n"
         "    importlib.import_module(name)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )

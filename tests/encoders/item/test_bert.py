@@ -41,12 +41,13 @@ def passes():
     return TextModel.n_encoded_
 
 
-def test_vectors_are_projected_whitened_pooled_text(folder, options):
+def test_vectors_are_projected_whitened_pooled_text_of_unit_size(folder, options):
     module = build(BertEncoder(folder, pooling="cls", n_components=4), options).eval()
     raw = load_text_model(folder).encode(TITLES, pooling="cls").astype(np.float64)
     centred = raw - raw.mean(0)
     variances, directions = np.linalg.eigh(centred.T @ centred / N)
     white = centred @ directions[:, ::-1][:, :4] / np.sqrt(variances[::-1][:4])
+    white /= np.sqrt(4)  # vectors of length about 1
     signs = np.sign((white * module.features.numpy()).sum(0))
     np.testing.assert_allclose(module.features, white * signs, atol=1e-3)
     weight, bias = (p.detach().double().numpy() for p in module.projection.parameters())
