@@ -22,24 +22,39 @@ from typing import Any
 
 MODELS = {"popularity": None, "id": "id", "text": "bert", "fused": "bert+id"}
 
-# Depth, length and batch follow the density of a set; everything else is the default.
+# Depth, length, width and batch follow the density and size of a set; the rest is the default.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "sparse": {
+    "small": {
         "user_encoder__n_layers": 1,
         "user_encoder__max_length": 50,
         "user_encoder__dropout": 0.3,
         "epochs": 25,
+    },
+    "sparse": {
+        "user_encoder__n_layers": 1,
+        "user_encoder__max_length": 50,
+        "user_encoder__dropout": 0.5,
+        "dim": 128,
+        "epochs": 18,
     },
     "dense": {
         "user_encoder__n_layers": 2,
         "user_encoder__n_heads": 2,
         "user_encoder__max_length": 200,
         "user_encoder__dropout": 0.2,
-        "batch_size": 32,
+        "batch_size": 16,
         "epochs": 30,
     },
 }
 DENSE_EVENTS = 50  # mean events a user
+SMALL_ITEMS = 2_000
+
+
+def settings(n_events: int, n_users: int, n_items: int) -> dict[str, Any]:
+    """Choose the settings for a set."""
+    if n_events / n_users >= DENSE_EVENTS:
+        return SETTINGS["dense"]
+    return SETTINGS["small" if n_items < SMALL_ITEMS else "sparse"]
 
 
 def parse() -> argparse.Namespace:
@@ -100,7 +115,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     if MODELS[args.child] is None:
         model: Any = MostPopular().fit(train)
     else:
-        dense = len(events) / events["user_id"].nunique() >= DENSE_EVENTS
+        chosen = settings(len(events), events["user_id"].nunique(), len(items))
         model = Recommender(
             item_encoder=MODELS[args.child],
             validation_fraction=1.0,
@@ -108,7 +123,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             options=RunOptions(
                 device="cpu", progress=False, on_epoch_end=log_epoch if args.log else None
             ),
-        ).set_params(**{**SETTINGS["dense" if dense else "sparse"], **args.params})
+        ).set_params(**{**chosen, **args.params})
         model.fit(train, items=None if args.child == "id" else items[["item_id", "text"]])
         history = model.history_
     seconds = time.perf_counter() - started

@@ -38,8 +38,9 @@ class BertEncoder(BaseEstimator):
         How token vectors become one.
     max_tokens : int, default=256
         Longer texts are cut.
-    n_components : int, default=256
-        Principal directions kept by the whitening.
+    n_components : int, default=None
+        Principal directions kept by the whitening. By default an eighth of the items, between
+        16 and 256: whitening blows up the directions that few items tell apart from noise.
     finetune : {"frozen", "last", "full"}, default="frozen"
         What is trained besides the projection: nothing, BERT's last layer, or all of it.
     text_columns : list of str, default=None
@@ -63,7 +64,7 @@ class BertEncoder(BaseEstimator):
         *,
         pooling: str = "mean",
         max_tokens: int = 256,
-        n_components: int = 256,
+        n_components: int | None = None,
         finetune: str = "frozen",
         text_columns: list[str] | None = None,
     ) -> None:
@@ -102,7 +103,8 @@ class BertEncoder(BaseEstimator):
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("finetune", self.finetune, FINETUNE_MODES)
         check_int("max_tokens", self.max_tokens, minimum=3)
-        check_int("n_components", self.n_components, minimum=1)
+        if self.n_components is not None:
+            check_int("n_components", self.n_components, minimum=1)
         return BertItems(self, items, dim, context, state)
 
 
@@ -131,7 +133,7 @@ class BertItems(ItemModule):
         self.texts: list[str] = items.texts(spec.text_columns) if self.is_live else []
         if state is None:
             raw = self._read(items.texts(spec.text_columns), context, open_cache(context))
-            mean, matrix = fit_whitening(raw, spec.n_components)
+            mean, matrix = fit_whitening(raw, spec.n_components or default_components(len(raw)))
             # Vectors of length about 1: Adam then moves content and ids at the same pace.
             matrix = matrix / matrix.shape[1] ** 0.5
             features = whiten(raw, mean, matrix)
@@ -219,6 +221,17 @@ class BertItems(ItemModule):
         """Read the whole catalogue again where BERT itself is trained."""
         if self.is_live:
             self.features = self._features(self.texts, context, None)
+
+
+def default_components(n_items: int) -> int:
+    """Return how many directions a catalogue of so many items can tell from noise.
+
+    Examples
+    --------
+    >>> [default_components(n) for n in (50, 957, 12_101)]
+    [16, 119, 256]
+    """
+    return min(256, max(16, n_items // 8))
 
 
 @lru_cache(maxsize=2)
