@@ -28,7 +28,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "user_encoder__n_layers": 1,
         "user_encoder__max_length": 50,
         "user_encoder__dropout": 0.3,
-        "epochs": 25,
+        "batch_size": 32,
+        "epochs": 15,
     },
     "sparse": {
         "user_encoder__n_layers": 1,

@@ -58,8 +58,8 @@ class Recommender(BaseEstimator):
     batch_size : int, default=128
         Histories (windows of them) a training step.
     learning_rate, weight_decay : float, default=1e-3, 0.01
-        Of AdamW. The rate is the peak: it rises over the first steps and falls linearly to a
-        twentieth at the last of `epochs`.
+        Of AdamW. The rate is the peak: in `fit` it rises over the first steps and falls linearly
+        to a twentieth at the last of `epochs`; in `partial_fit` it stays.
     validation_fraction : float, default=0.1
         Share of users whose last event is held out from training to measure NDCG@10 after each
         epoch; the best weights are kept. 0 trains on everything for all epochs.

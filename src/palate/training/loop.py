@@ -167,7 +167,9 @@ class _Trainer:
             # Every process draws the same order and takes its own share; the rest is left over.
             if place % world != share or place >= n_batches - n_batches % world:
                 continue
-            factor = rate_factor(epoch, place, n_batches, self.stage.n_epochs)
+            # A model that learns on, maybe for one epoch a night, keeps its pace.
+            kept = self.stage.keep_start
+            factor = 1.0 if kept else rate_factor(epoch, place, n_batches, self.stage.n_epochs)
             for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
                 group["lr"] = peak * factor
             total += self.run_batch(batch.to(self.device))
