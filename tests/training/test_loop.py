@@ -236,3 +236,20 @@ def test_progress_goes_to_stderr_or_nowhere(capfd, progress, shown):
     out, err = capfd.readouterr()
     assert out == ""
     assert ("fit 2/2" in err) == shown
+
+
+def test_the_rate_falls_in_fit_and_stays_where_a_model_learns_on():
+    def rates(**kwargs):
+        seen = []
+        stage, _, _ = make_stage(4, **kwargs)
+        stage.options = RunOptions(
+            device="cpu", progress=False, on_epoch_end=lambda record: seen.append(weight.item())
+        )
+        weight = stage.step.network.weight
+        run_stage(stage)
+        return [10.0 - seen[0], *(a - b for a, b in zip(seen, seen[1:], strict=False))]
+
+    falling, kept = rates(), rates(keep_start=True)
+    # Under a constant gradient Adam's step is the rate itself.
+    assert falling[-1] < 0.5 * kept[-1]
+    assert kept[-1] == pytest.approx(kept[0], rel=1e-3)
