@@ -32,8 +32,9 @@ FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+VECTORS = "vectors.safetensors"
 USERS, ITEMS, EVENTS = "users.parquet", "items.parquet", "histories.parquet"
-FILES = (CONFIG, WEIGHTS, OPTIMIZER, USERS, ITEMS, EVENTS)
+FILES = (CONFIG, WEIGHTS, VECTORS, OPTIMIZER, USERS, ITEMS, EVENTS)
 
 R = TypeVar("R")
 
@@ -65,6 +66,7 @@ def save(rec: Any, folder: str | os.PathLike[str]) -> None:
         config["items"] = write_ids(fresh / ITEMS, serving.items.array, serving.table.frame)
         _write_histories(fresh / EVENTS, serving.histories)
         save_file(_tensors(serving.network), fresh / WEIGHTS)
+        save_file({"vectors": serving.vectors.cpu().contiguous()}, fresh / VECTORS)
         save_file(_flat(rec._optimizer_state), fresh / OPTIMIZER)
         (fresh / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
         _swap(fresh, target)
@@ -171,7 +173,13 @@ def load(cls: Callable[..., R], folder: str | os.PathLike[str], options: RunOpti
     users, _ = read_ids(source / USERS, config["users"])
     items, content = read_ids(source / ITEMS, config["items"])
     network = _network(rec, ItemTable(content), load_file(source / WEIGHTS), run)
-    vectors = network.catalogue()
+    # Computed again in one batch, they could differ in their last bits.
+    vectors = load_file(source / VECTORS)["vectors"].clone().to(run.torch_device)
+    if vectors.shape != (len(items), rec.dim):
+        raise PersistenceError(
+            f"{VECTORS} must hold one vector of width {rec.dim} for each of {len(items)} items; "
+            f"it holds an array of shape {tuple(vectors.shape)}."
+        )
     ranker = _ranker(rec).fit(vectors)
     rec._serving = Serving(
         Vocabulary(users),

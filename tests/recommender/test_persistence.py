@@ -41,6 +41,7 @@ FILES = [
     "model.safetensors",
     "optimizer.safetensors",
     "users.parquet",
+    "vectors.safetensors",
 ]
 
 
@@ -100,6 +101,37 @@ def test_the_folder_holds_data_and_no_code(model: Recommender, folder: Path) -> 
         else:
             length = int.from_bytes(data[:8], "little")
             assert isinstance(json.loads(data[8 : 8 + length]), dict)
+
+
+def test_items_added_cold_keep_every_bit(
+    make_recommender: Make, folder: Path, options: RunOptions
+) -> None:
+    # Many rows: a product over all of them rounds otherwise than one over the new row alone.
+    n_items, rng = 507, np.random.default_rng(0)
+    items = pd.DataFrame(
+        {"item_id": range(n_items), "text": [f"item {i} w{i % 7}" for i in range(n_items)]}
+    )
+    events = pd.DataFrame(
+        {"user_id": rng.integers(0, 31, 900), "item_id": rng.integers(0, 500, 900)}
+    )
+    model = make_recommender(item_encoder="bert+id", dim=64).fit(events, items=items[:-1])
+    model.add_items(items[-1:])
+    model.save(folder)
+    loaded = Recommender.load(folder, options=options)
+    np.testing.assert_array_equal(loaded.item_vectors_, model.item_vectors_)
+    pd.testing.assert_frame_equal(loaded.recommend(k=9), model.recommend(k=9), check_exact=True)
+
+
+def test_vectors_of_another_catalogue_are_refused(id_model: Recommender, folder: Path) -> None:
+    id_model.save(folder)
+    save_file({"vectors": torch.zeros(2, 3)}, folder / "vectors.safetensors")
+    with pytest.raises(PersistenceError) as caught:
+        Recommender.load(folder)
+    n_items = len(id_model.item_ids_)
+    assert str(caught.value) == (
+        f"vectors.safetensors must hold one vector of width 8 for each of {n_items} items; "
+        "it holds an array of shape (2, 3)."
+    )
 
 
 def test_nothing_stays_beside_the_folder(model: Recommender, folder: Path) -> None:
@@ -209,9 +241,10 @@ def test_a_missing_file_is_named(name: str, id_model: Recommender, folder: Path)
 def test_no_folder_at_all(folder: Path) -> None:
     with pytest.raises(PersistenceError) as caught:
         Recommender.load(folder)
-    names = "config.json, model.safetensors, optimizer.safetensors, users.parquet, items.parquet"
+    names = "config.json, model.safetensors, vectors.safetensors, optimizer.safetensors"
     assert str(caught.value) == (
-        f"{str(folder)!r} is not a complete saved model; it lacks {names}, histories.parquet."
+        f"{str(folder)!r} is not a complete saved model; it lacks {names}, users.parquet, "
+        "items.parquet, histories.parquet."
     )
 
 
