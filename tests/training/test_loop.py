@@ -1,3 +1,4 @@
+import itertools
 import logging
 import warnings
 
@@ -247,7 +248,7 @@ def test_the_rate_falls_in_fit_and_stays_where_a_model_learns_on():
         )
         weight = stage.step.network.weight
         run_stage(stage)
-        return [10.0 - seen[0], *(a - b for a, b in zip(seen, seen[1:], strict=False))]
+        return [10.0 - seen[0], *(a - b for a, b in itertools.pairwise(seen))]
 
     falling, kept = rates(), rates(keep_start=True)
     # Under a constant gradient Adam's step is the rate itself.
