@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from palate.data.frames import Events, is_frame, native_namespace, read_events, shown
+from palate.data.frames import Events, is_frame, read_events, shown
 from palate.data.histories import CodedEvents, sortable_times
 from palate.data.items import ItemTable, read_items
 from palate.data.vocabulary import Vocabulary, as_id_array
@@ -189,8 +188,3 @@ def code_list(name: str, ids: Sequence[Any] | None, items: Vocabulary) -> tuple[
     array = as_id_array(ids)
     codes = items.codes(array)
     return np.unique(codes[codes >= 0]), array[codes < 0].tolist()
-
-
-def output_library(X: Any) -> ModuleType:
-    """Return the library whose tables the results should be."""
-    return native_namespace(X)

@@ -13,9 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from palate._estimator import result_table, score
-from palate._inputs import code_interactions, output_library
+from palate._inputs import code_interactions
 from palate._options import RunOptions
 from palate._validation import check_int
+from palate.data.frames import native_namespace
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.vocabulary import Vocabulary
@@ -85,7 +86,7 @@ class MostPopular(BaseEstimator):
         )
         histories = Histories.from_events(coded.events, len(coded.users))
         self._serving = _Counted(coded.users, coded.items, histories, ranker)
-        self._library = output_library(X)
+        self._library = native_namespace(X)
         self.item_ids_, self.counts_ = coded.items.array, counts
         return self
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from palate._estimator import architecture
+from palate._estimator import architecture, library_named
 from palate._options import RunOptions
 from palate._parts import decode_value, encode_value, resolve_part
 from palate.data.histories import CodedEvents, Histories
@@ -28,6 +27,7 @@ from palate.exceptions import PersistenceError
 from palate.serving import Serving
 from palate.training.network import TasteNetwork
 
+LIBRARIES = ("pandas", "polars", "pyarrow")
 FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -193,7 +193,9 @@ def load(cls: Callable[..., R], folder: str | os.PathLike[str], options: RunOpti
     rec._optimizer_state = _nested(load_file(source / OPTIMIZER))
     rec._architecture = architecture(rec)
     rec.history_, rec._n_fits = config["history"], config["n_fits"]
-    rec._library, rec._lock = _library(config["library"]), threading.Lock()
+    # Only these names: a file must not choose what is imported.
+    library = config["library"] if config["library"] in LIBRARIES else "pandas"
+    rec._library, rec._lock = library_named(library), threading.Lock()
     if config["n_features_in"] is not None:
         rec.n_features_in_ = config["n_features_in"]
     if config["columns"]:
@@ -240,15 +242,6 @@ def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> Non
 def _ranker(rec: Any) -> Any:
     ranker = resolve_part("ranker", rec.ranker)
     return ranker.set_params(metric=rec.metric) if isinstance(rec.ranker, str) else ranker
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(
-            name if name in ("pandas", "polars", "pyarrow") else "pandas"
-        )
-    except ImportError:
-        return pd
 
 
 # ---- arrays

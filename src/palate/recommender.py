@@ -14,12 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from palate import _estimator as estimator
 from palate import persistence
-from palate._inputs import code_list, code_observed, is_histories, output_library
+from palate._inputs import code_list, code_observed, is_histories
 from palate._options import RunOptions
 from palate._parts import KINDS, default_spec
 from palate._random import draw_seed
 from palate._validation import check_choice, check_int
-from palate.data.frames import shown
+from palate.data.frames import native_namespace, shown
 from palate.data.histories import Histories
 from palate.data.items import read_items
 from palate.exceptions import InvalidInputError, MissingContentError
@@ -197,7 +197,7 @@ class Recommender(BaseEstimator):
         learned = learn(plan, histories, coded.table, draw_seed(self.random_state), options)
         serving = estimator.serve(plan, learned, coded, histories)
         estimator.note_columns(self, X, n_columns)
-        self._library = output_library(X)
+        self._library = native_namespace(X)
         self._lock = threading.Lock()
         self._serving, self.history_ = serving, learned.records
         self._optimizer_state, self._n_fits = learned.optimizer_state, 1

@@ -62,7 +62,7 @@ class Serving:
         # The first weights of new ids, in case they are trained one day, come from a seed.
         with ModuleSeed(len(items)), torch.no_grad():
             # Ids of items that were never trained on stay silent: content speaks for them.
-            seen = torch.cat([seen_items(self.network), torch.zeros(n_new, dtype=torch.bool)])
+            seen = torch.cat([self.network.seen.cpu(), torch.zeros(n_new, dtype=torch.bool)])
             network.items.extend(table, seen, options)
             network.seen = seen.to(network.seen.device)
             codes = torch.arange(len(self.items), len(items), device=self.vectors.device)
@@ -168,11 +168,6 @@ def top_items(
         scores[start : start + size, :width] = found.scores.float().cpu().numpy()
         codes[start : start + size, :width] = found.indices.cpu().numpy()
     return scores, codes
-
-
-def seen_items(network: TasteNetwork) -> Tensor:
-    """Return which items training has reached, on the CPU."""
-    return network.seen.cpu()
 
 
 def _excluded_pairs(
