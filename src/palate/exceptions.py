@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sklearn.exceptions import NotFittedError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sklearn.exceptions import NotFittedError
 
 
 class PalateError(Exception):
@@ -63,3 +66,12 @@ __all__ = [
     "UnsupportedTargetError",
     "UnsupportedTargetWarning",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn's own class, imported when asked for: a reader of exports needs numpy alone.
+    if name == "NotFittedError":
+        from sklearn.exceptions import NotFittedError
+
+        return NotFittedError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-import json
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from palate.exceptions import PersistenceError
-
-# Types that one column cannot hold together are written as JSON with their type's name.
-_TAGGED: dict[str, tuple[type, Any, Any]] = {
-    "str": (str, str, str),
-    "bool": (bool, bool, bool),
-    "int": (int, int, int),
-    "float": (float, float, float),
-    "bytes": (bytes, bytes.hex, bytes.fromhex),
-    "uuid": (uuid.UUID, str, uuid.UUID),
-    "datetime": (
-        datetime.datetime,
-        datetime.datetime.isoformat,
-        datetime.datetime.fromisoformat,
-    ),
-    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
-}
+from palate.data.tagged_ids import tag, untag
 
 
 def write_ids(path: Path, ids: np.ndarray, content: pd.DataFrame | None = None) -> dict[str, str]:
@@ -56,7 +37,7 @@ def write_ids(path: Path, ids: np.ndarray, content: pd.DataFrame | None = None) 
     elif all(type(value) is str for value in ids):
         columns["id"], how = ids, "str"
     else:
-        columns["id"], how = [_tag(value) for value in ids], "tagged"
+        columns["id"], how = [tag(value) for value in ids], "tagged"
     for name in () if content is None else content.columns:
         columns[f"content:{name}"] = content[name]  # type: ignore[index]
     pd.DataFrame(columns).to_parquet(path, compression="zstd")
@@ -72,23 +53,7 @@ def read_ids(path: Path, written: dict[str, str]) -> tuple[np.ndarray, pd.DataFr
     else:
         values = column.to_list()
         ids = np.empty(len(values), dtype=object)
-        ids[:] = values if written["how"] == "str" else [_untag(value) for value in values]
+        ids[:] = values if written["how"] == "str" else [untag(value) for value in values]
     names = [name for name in frame.columns if name.startswith("content:")]
     content = frame[names].rename(columns=lambda name: name.removeprefix("content:"))
     return ids, content
-
-
-def _tag(value: Any) -> str:
-    plain = value.item() if isinstance(value, np.generic) else value
-    for name, (kind, write, _) in _TAGGED.items():
-        if type(plain) is kind:
-            return json.dumps([name, write(plain)])
-    raise PersistenceError(
-        f"ids must be of type {', '.join(_TAGGED)} to be saved; got {value!r} "
-        f"of type {type(value).__name__}."
-    )
-
-
-def _untag(value: str) -> Any:
-    name, written = json.loads(value)
-    return _TAGGED[name][2](written)

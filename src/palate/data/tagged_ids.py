@@ -1,0 +1,62 @@
+"""Ids of types that one column cannot hold together: JSON with the type's name."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+from typing import Any
+
+import numpy as np
+
+from palate.exceptions import PersistenceError
+
+_TAGGED: dict[str, tuple[type, Any, Any]] = {
+    "str": (str, str, str),
+    "bool": (bool, bool, bool),
+    "int": (int, int, int),
+    "float": (float, float, float),
+    "bytes": (bytes, bytes.hex, bytes.fromhex),
+    "uuid": (uuid.UUID, str, uuid.UUID),
+    "datetime": (
+        datetime.datetime,
+        datetime.datetime.isoformat,
+        datetime.datetime.fromisoformat,
+    ),
+    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
+}
+
+
+def tag(value: Any) -> str:
+    """Write an id with the name of its type.
+
+    Raises
+    ------
+    PersistenceError
+        If its type cannot be written.
+
+    Examples
+    --------
+    >>> tag(b"ab")
+    '["bytes", "6162"]'
+    """
+    plain = value.item() if isinstance(value, np.generic) else value
+    for name, (kind, write, _) in _TAGGED.items():
+        if type(plain) is kind:
+            return json.dumps([name, write(plain)])
+    raise PersistenceError(
+        f"ids must be of type {', '.join(_TAGGED)} to be saved; got {value!r} "
+        f"of type {type(value).__name__}."
+    )
+
+
+def untag(value: str) -> Any:
+    """Read what :func:`tag` wrote.
+
+    Examples
+    --------
+    >>> untag(tag(b"ab"))
+    b'ab'
+    """
+    name, written = json.loads(value)
+    return _TAGGED[name][2](written)
