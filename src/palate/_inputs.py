@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from palate.data.frames import Events, is_frame, read_events, shown
+from palate.data.checks import shown, unusable_id
+from palate.data.frames import Events, is_frame, read_events
 from palate.data.histories import CodedEvents, sortable_times
 from palate.data.items import ItemTable, read_items
+from palate.data.lists import given, history_rows, id_list
 from palate.data.vocabulary import Vocabulary, as_id_array
 from palate.exceptions import InvalidInputError, MissingContentError
+from palate.queries import Text
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,52 @@ def is_histories(X: Any) -> bool:
     return isinstance(X, (list, tuple)) and not is_frame(X)
 
 
+def check_form(X: Any, name: str = "X") -> None:
+    """Raise unless X is a table, a list of histories, or something like an array.
+
+    What is like an array goes to scikit-learn's checks, which speak of samples and features.
+    """
+    array = hasattr(X, "__array__") or hasattr(X, "shape")
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise InvalidInputError(f"{name} must have no masked values; got {int(X.mask.sum())}.")
+    if not (array or is_histories(X) or is_frame(X)):
+        raise InvalidInputError(
+            f"{name} must be a table with the columns 'user_id' and 'item_id', an array of shape "
+            f"(n_events, 2 or more), or a list of histories; got {given(X)}."
+        )
+
+
+def plain_array(X: Any) -> Any:
+    """Return numpy's new strings as objects, and numbers in this machine's order of bytes."""
+    if isinstance(X, np.ndarray) and X.dtype.kind == "T":
+        return X.astype(object)
+    if isinstance(X, np.ndarray) and not X.dtype.isnative:
+        return X.astype(X.dtype.newbyteorder("="))
+    return X
+
+
 def read_interactions(X: Any, name: str = "X") -> Events:
     """Read events from a table, a 2-D array, or a sequence of histories (users 0, 1, …)."""
+    check_form(X, name)
     if not is_histories(X):
-        return read_events(X, name)
-    lengths: list[int] = []
-    flat: list[Any] = []
-    for row, history in enumerate(X):
-        if isinstance(history, (str, bytes)) or not hasattr(history, "__iter__"):
-            raise InvalidInputError(
-                f"{name} must be a table of events or a list of histories, each a list of item "
-                f"ids; history {row} is {history!r}."
-            )
-        events = list(history)
-        flat += events
-        lengths.append(len(events))
-    if not flat:
-        raise InvalidInputError(f"{name} must hold at least one event; got none.")
-    return Events(np.repeat(np.arange(len(lengths)), lengths), as_id_array(flat))
+        return read_events(plain_array(X), name)
+    rows = history_rows(
+        X, f"{name} must be a table of events or a list of histories, each a list of item ids"
+    )
+    lengths = np.array([len(row) for row in rows], np.int64)
+    flat = [event for row in rows for event in row]
+    users, ids = np.repeat(np.arange(len(rows)), lengths), as_id_array(flat)
+    bad = unusable_id(ids)
+    if bad is not None:
+        place, reason = bad
+    else:
+        place = next((i for i, event in enumerate(flat) if isinstance(event, Text)), -1)
+        reason = "hold item ids, and no Text"
+    if place >= 0:
+        raise InvalidInputError(
+            f"{name} must {reason}; history {users[place]} holds {shown(flat[place])}."
+        )
+    return Events(users, ids)
 
 
 def code_interactions(
@@ -183,8 +214,6 @@ def code_list(name: str, ids: Sequence[Any] | None, items: Vocabulary) -> tuple[
     """Return the codes of a list of item ids, or None for None, and the unknown ids."""
     if ids is None:
         return None, []
-    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__iter__"):
-        raise InvalidInputError(f"{name} must be a list of item ids; got {ids!r}.")
-    array = as_id_array(ids)
+    array = id_list(name, ids, "item", ordered=False)
     codes = items.codes(array)
     return np.unique(codes[codes >= 0]), array[codes < 0].tolist()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Collection
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,10 +70,34 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     Traceback (most recent call last):
     palate.exceptions.InvalidParameterError: pooling must be one of 'last', 'mean'; got 'max'.
     """
-    if not any(value is choice or value == choice for choice in choices):
+    if not any(_same(value, choice) for choice in choices):
         listed = ", ".join(repr(choice) for choice in choices)
         raise InvalidParameterError(f"{name} must be one of {listed}; got {value!r}.")
     return value
+
+
+def _same(value: Any, choice: Any) -> bool:
+    if value is choice:
+        return True
+    try:  # an array or NA answers with something else than yes or no
+        equal = value == choice
+    except (TypeError, ValueError):
+        return False
+    return isinstance(equal, (bool, np.bool_)) and bool(equal)
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Return `value` as a path, if it is a path or a text that is not empty.
+
+    Examples
+    --------
+    >>> check_path("folder", "")
+    Traceback (most recent call last):
+    palate.exceptions.InvalidParameterError: folder must be a path; got ''.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise InvalidParameterError(f"{name} must be a path; got {value!r}.")
+    return Path(os.fsdecode(value))
 
 
 def check_verbs(name: str, value: Any, verbs: Collection[str], accepted: str) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from palate._validation import check_choice, warn_caller
-from palate.data.frames import shown
+from palate.data.checks import shown
 from palate.data.histories import Histories
-from palate.data.vocabulary import Vocabulary, as_id_array
+from palate.data.lists import given, history_rows, id_list, is_list
+from palate.data.vocabulary import Vocabulary
 from palate.exceptions import (
     InvalidInputError,
     UnsupportedTargetError,
@@ -19,8 +20,9 @@ from palate.exceptions import (
 )
 
 ON_UNSUPPORTED = ("raise", "warn", "ignore")
-# For calls whose rows answer the rows of their input: there is nothing to skip.
-MUST_KNOW = "must know"
+# For calls whose rows answer the rows of their input: there is nothing to skip. No text, so that
+# a caller cannot name it.
+MUST_KNOW: Any = object()
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def report_unsupported(
     first = ", ".join(shown(value) for value in values[:5])
     more = f" and {len(values) - 5} more" if len(values) > 5 else ""
     message = f"{what} unknown to the model: {first}{more}."
-    if on_unsupported == MUST_KNOW:
+    if on_unsupported is MUST_KNOW:
         raise UnsupportedTargetError(message)
     if on_unsupported == "raise":
         raise UnsupportedTargetError(
@@ -105,9 +107,7 @@ def user_queries(
     if users is None:
         codes, ids = np.arange(len(vocabulary)), vocabulary.array
     else:
-        if isinstance(users, (str, bytes)) or np.ndim(users) == 0:
-            raise InvalidInputError(f"users must be a list of user ids; got {users!r}.")
-        ids = as_id_array(users)
+        ids = id_list("users", users, "user")
         codes = vocabulary.codes(ids)
     known = codes >= 0
     report_unsupported("users", ids[~known].tolist(), on_unsupported)
@@ -144,7 +144,7 @@ def text_queries(texts: Sequence[Sequence[str]], n_items: int) -> Queries:
         if not isinstance(event, str):
             row = int(np.searchsorted(np.cumsum(lengths), place, side="right"))
             raise InvalidInputError(
-                f"texts must hold histories of strings; history {row} holds {event!r}."
+                f"texts must hold histories of strings; history {row} holds {shown(event)}."
             )
     rows = np.repeat(np.arange(len(lengths)), lengths)
     codes = n_items + np.arange(len(events))
@@ -152,15 +152,9 @@ def text_queries(texts: Sequence[Sequence[str]], n_items: int) -> Queries:
 
 
 def _flatten(histories: Any, name: str) -> tuple[list[Any], np.ndarray]:
-    if isinstance(histories, (str, bytes)) or not hasattr(histories, "__iter__"):
-        raise InvalidInputError(f"{name} must be a list of histories; got {histories!r}.")
-    rows = list(histories)
-    for row, history in enumerate(rows):
-        if isinstance(history, (str, bytes, Text)) or not hasattr(history, "__iter__"):
-            raise InvalidInputError(
-                f"{name} must be a list of histories, each a list; history {row} is {history!r}."
-            )
-    rows = [list(history) for history in rows]
+    if not is_list(histories) and getattr(histories, "ndim", 0) != 2:
+        raise InvalidInputError(f"{name} must be a list of histories; got {given(histories)}.")
+    rows = history_rows(histories, f"{name} must be a list of histories, each a list")
     return [event for row in rows for event in row], np.array([len(r) for r in rows], np.int64)
 
 
@@ -188,5 +182,5 @@ def _numbered(
 
 
 def _check_on_unsupported(value: str) -> None:
-    if value != MUST_KNOW:
+    if value is not MUST_KNOW:
         check_choice("on_unsupported_targets", value, ON_UNSUPPORTED)

@@ -9,8 +9,23 @@ from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from narwhals.exceptions import DuplicateError
 
+from palate.data.checks import check_ids, check_times, check_weights, shown
 from palate.exceptions import InvalidInputError
+
+__all__ = [
+    "Events",
+    "check_ids",
+    "column",
+    "id_column",
+    "is_frame",
+    "make_frame",
+    "native_namespace",
+    "open_frame",
+    "read_events",
+    "shown",
+]
 
 TIMESTAMP_NAMES = ("timestamp", "datetime")
 
@@ -39,12 +54,22 @@ class Events:
 
 def is_frame(X: Any) -> bool:
     """Tell whether narwhals can read `X` as a table."""
-    return isinstance(nw.from_native(X, pass_through=True), (nw.DataFrame, nw.LazyFrame))
+    try:
+        return isinstance(nw.from_native(X, pass_through=True), (nw.DataFrame, nw.LazyFrame))
+    except DuplicateError:  # a table, which `open_frame` refuses
+        return True
 
 
 def open_frame(X: Any, name: str = "X") -> nw.DataFrame[Any]:
     """Wrap a pandas, polars or pyarrow table (lazy polars frames are collected)."""
-    frame = nw.from_native(X, pass_through=True)
+    try:
+        frame = nw.from_native(X, pass_through=True)
+    except DuplicateError as error:
+        names = [str(column) for column in getattr(X, "column_names", X.columns)]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInputError(
+            f"{name} must have columns of distinct names; {names.count(twice)} are named {twice!r}."
+        ) from error
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     if not isinstance(frame, nw.DataFrame):
@@ -59,43 +84,18 @@ def column(frame: nw.DataFrame[Any], name: str, table: str = "X") -> np.ndarray:
     if name not in frame.columns:
         raise InvalidInputError(
             f"{table} must have a column {name!r}; its columns are "
-            f"{', '.join(map(repr, frame.columns))}."
+            f"{', '.join(map(repr, frame.columns)) or 'none'}."
         )
     values = np.asarray(frame.get_column(name).to_numpy())
-    return values.astype(object) if values.dtype.kind in "US" else values
+    return values.astype(object) if values.dtype.kind in "UST" else values
 
 
-def check_ids(ids: np.ndarray, name: str, table: str = "X") -> np.ndarray:
-    """Return ids as a 1-D array in which every value is a scalar and none is missing."""
-    if ids.dtype.kind in "US":
-        ids = ids.astype(object)
-    missing = _missing(ids)
-    if missing.any():
-        row = int(np.flatnonzero(missing)[0])
-        raise InvalidInputError(
-            f"column {name!r} of {table} must have no missing values; "
-            f"row {row} is {shown(ids[row])}."
-        )
-    return ids
-
-
-def shown(value: Any) -> str:
-    """Write a value for an error message, without numpy's type around it."""
-    if isinstance(value, (np.datetime64, np.timedelta64)):
-        return str(value)
-    return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def _missing(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "f":
-        return np.isnan(values)
-    if values.dtype.kind in "Mm":
-        return np.isnat(values)
-    if values.dtype == object:
-        import pandas as pd
-
-        return np.asarray(pd.isna(values), dtype=bool)
-    return np.zeros(len(values), dtype=bool)
+def id_column(frame: nw.DataFrame[Any], name: str, table: str = "X") -> np.ndarray:
+    """Return a column of ids, checked; times with a zone stay objects, which keep it."""
+    if name in frame.columns and getattr(frame.schema[name], "time_zone", None) is not None:
+        values = frame.get_column(name).to_list()
+        return check_ids(np.fromiter(values, dtype=object, count=len(values)), name, table)
+    return check_ids(column(frame, name, table), name, table)
 
 
 def read_events(X: Any, name: str = "X") -> Events:
@@ -106,6 +106,7 @@ def read_events(X: Any, name: str = "X") -> Events:
     X : pandas, polars or pyarrow table, or array-like of shape (n_events, 2 or more)
         A table has the columns ``user_id``, ``item_id`` and optionally ``timestamp`` (or
         ``datetime``) and ``weight``; an array holds user, item and optionally time by position.
+        Times are numbers, datetimes, or ISO 8601 texts.
     name : str, default="X"
         What errors call the table.
 
@@ -127,86 +128,31 @@ def read_events(X: Any, name: str = "X") -> Events:
     if not is_frame(X):
         return _events_from_array(X, name)
     frame = open_frame(X, name)
-    users = check_ids(column(frame, "user_id", name), "user_id", name)
-    items = check_ids(column(frame, "item_id", name), "item_id", name)
+    users = id_column(frame, "user_id", name)
+    items = id_column(frame, "item_id", name)
     times = next((column(frame, c, name) for c in TIMESTAMP_NAMES if c in frame.columns), None)
     weights = column(frame, "weight", name) if "weight" in frame.columns else None
-    return Events(users, items, _check_times(times, name), _check_weights(weights, name))
+    return Events(users, items, check_times(times, name), check_weights(weights, name))
 
 
 def _events_from_array(X: Any, name: str) -> Events:
-    array = np.asarray(X)
+    shape: tuple[int, ...] | str = "that differs from row to row"
+    try:
+        array = np.asarray(X)
+        shape = array.shape
+    except ValueError:  # lists of several lengths
+        array = np.empty(0)
     if array.ndim != 2 or array.shape[1] < 2:
         raise InvalidInputError(
             f"{name} must be a table with the columns 'user_id' and 'item_id', or an array of "
-            f"shape (n_events, 2 or more); got {type(X).__name__} of shape {array.shape}."
+            f"shape (n_events, 2 or more); got {type(X).__name__} of shape {shape}."
         )
     times = array[:, 2] if array.shape[1] > 2 else None
-    if times is not None and times.dtype == object:
-        times = np.asarray(times.tolist())
     return Events(
         check_ids(array[:, 0], "user_id", name),
         check_ids(array[:, 1], "item_id", name),
-        _check_times(times, name),
+        check_times(times, name),
     )
-
-
-def _check_times(times: np.ndarray | None, name: str) -> np.ndarray | None:
-    if times is None:
-        return None
-    if times.dtype == object:
-        import pandas as pd
-
-        numbers = np.asarray(times.tolist())
-        if numbers.dtype.kind in "iuf":
-            return check_ids(numbers, "timestamp", name)
-        try:
-            times = pd.to_datetime(pd.Series(times), utc=True).dt.tz_localize(None).to_numpy()
-        except (ValueError, TypeError) as error:
-            raise InvalidInputError(
-                f"column 'timestamp' of {name} must hold numbers or datetimes; "
-                f"row 0 is {shown(times[0])}."
-            ) from error
-    if times.dtype.kind not in "iufMmb":
-        raise InvalidInputError(
-            f"column 'timestamp' of {name} must hold numbers or datetimes; "
-            f"its type is {times.dtype}."
-        )
-    times = check_ids(times, "timestamp", name)
-    if times.dtype.kind == "M":
-        _check_years(times, name)
-    return times
-
-
-def _check_years(times: np.ndarray, name: str) -> None:
-    # Histories count nanoseconds, which numpy would wrap around without a word.
-    years = times.astype("M8[Y]").astype(int) + 1970
-    bad = (years < 1678) | (years > 2261)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise InvalidInputError(
-            f"column 'timestamp' of {name} must hold datetimes between 1678 and 2261; "
-            f"row {row} is {times[row]}."
-        )
-
-
-def _check_weights(weights: np.ndarray | None, name: str) -> np.ndarray | None:
-    if weights is None:
-        return None
-    try:
-        numbers = weights.astype(np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(
-            f"column 'weight' of {name} must hold numbers; its type is {weights.dtype}."
-        ) from error
-    bad = ~np.isfinite(numbers) | (numbers < 0)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise InvalidInputError(
-            f"column 'weight' of {name} must hold finite numbers of at least 0; "
-            f"row {row} is {shown(weights[row])}."
-        )
-    return numbers
 
 
 def native_namespace(X: Any) -> ModuleType:

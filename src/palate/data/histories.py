@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -143,6 +143,8 @@ class Histories:
 
     def append(self, events: CodedEvents, n_users: int) -> Histories:
         """Return histories that also hold `events`, merged by time after equal times."""
+        if not len(events):  # a table without rows has columns of any type
+            return replace(self, n_users=n_users)
         self._check_same_columns(events)
         touched = np.unique(events.users)
         limit = max(_CHANGED_LEAST, int(_CHANGED_SHARE * n_users))

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from palate.data.tagged_ids import tag, untag
+from palate.exceptions import PersistenceError
 
 
 def write_ids(path: Path, ids: np.ndarray, content: pd.DataFrame | None = None) -> dict[str, str]:
@@ -29,7 +31,7 @@ def write_ids(path: Path, ids: np.ndarray, content: pd.DataFrame | None = None) 
     Raises
     ------
     PersistenceError
-        If an id has a type that cannot be written.
+        If an id or a column of content has a type that cannot be written.
     """
     columns: dict[str, Any] = {}
     if ids.dtype != object:
@@ -40,8 +42,24 @@ def write_ids(path: Path, ids: np.ndarray, content: pd.DataFrame | None = None) 
         columns["id"], how = [tag(value) for value in ids], "tagged"
     for name in () if content is None else content.columns:
         columns[f"content:{name}"] = content[name]  # type: ignore[index]
-    pd.DataFrame(columns).to_parquet(path, compression="zstd")
+    try:
+        pd.DataFrame(columns).to_parquet(path, compression="zstd")
+    except (pa.ArrowException, UnicodeEncodeError) as error:
+        raise PersistenceError(
+            f"{_unwritable(columns)} to be saved must hold values of one type that parquet has; "
+            f"{error.args[0]!s}."
+        ) from error
     return {"how": how, "dtype": ids.dtype.str}
+
+
+def _unwritable(columns: dict[str, Any]) -> str:
+    """Name the column that parquet refuses."""
+    for name, values in columns.items():
+        try:
+            pa.Table.from_pandas(pd.DataFrame({name: values}))
+        except (pa.ArrowException, UnicodeEncodeError):
+            return "ids" if name == "id" else f"column {name.removeprefix('content:')!r} of items"
+    return "the table"
 
 
 def read_ids(path: Path, written: dict[str, str]) -> tuple[np.ndarray, pd.DataFrame]:

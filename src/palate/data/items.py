@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate.data.frames import check_ids, column, open_frame, shown
+from palate.data.checks import is_unicode, shown
+from palate.data.frames import id_column, open_frame
 from palate.exceptions import InvalidInputError, MissingContentError
 
 
@@ -89,6 +90,8 @@ class ItemTable:
                 f"its columns are {', '.join(map(repr, self.frame.columns)) or 'none'}."
             )
         parts = [[_as_text(value) for value in self.frame[name]] for name in names]
+        for name, values in zip(names, parts, strict=True):
+            _check_unicode(name, values)
         return [". ".join(part for part in row if part) for row in zip(*parts, strict=True)]
 
     def concatenate(self, other: ItemTable) -> ItemTable:
@@ -124,7 +127,7 @@ def read_items(items: Any, name: str = "items") -> tuple[np.ndarray, ItemTable]:
     """
     table = items.table if isinstance(items, Items) else items
     frame = open_frame(table, name)
-    ids = check_ids(column(frame, "item_id", name), "item_id", name)
+    ids = id_column(frame, "item_id", name)
     twice = pd.Series(ids).duplicated().to_numpy()
     if twice.any():
         row = int(np.flatnonzero(twice)[0])
@@ -133,7 +136,8 @@ def read_items(items: Any, name: str = "items") -> tuple[np.ndarray, ItemTable]:
             f"{shown(ids[row])}."
         )
     names = [c for c in frame.columns if c != "item_id"]
-    content = pd.DataFrame({c: frame.get_column(c).to_pandas().array for c in names})
+    # A saved model names its columns by text, whatever they were.
+    content = pd.DataFrame({str(c): frame.get_column(c).to_pandas().array for c in names})
     return ids, ItemTable(content if names else ItemTable.without_content(len(ids)).frame)
 
 
@@ -147,7 +151,17 @@ def _holds_text(values: pd.Series) -> bool:
 
 
 def _is_null(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+    missing = value is None or value is pd.NA or value is pd.NaT
+    return missing or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
+
+
+def _check_unicode(name: str, values: list[str]) -> None:
+    if not is_unicode("".join(values)):
+        row = next(row for row, value in enumerate(values) if not is_unicode(value))
+        raise InvalidInputError(
+            f"column {name!r} of items must hold text without lone surrogates; row {row} is "
+            f"{shown(values[row])}."
+        )
 
 
 def _as_text(value: Any) -> str:

@@ -26,7 +26,7 @@ def as_id_array(ids: Any) -> np.ndarray:
     array([1, 2])
     """
     if isinstance(ids, np.ndarray):
-        return ids.astype(object) if ids.dtype.kind in "US" else ids
+        return ids.astype(object) if ids.dtype.kind in "UST" else ids
     if isinstance(ids, (pd.Series, pd.Index)):
         return as_id_array(ids.to_numpy())
     # A column of pyarrow holds boxes around its values.
@@ -61,6 +61,8 @@ class Vocabulary:
     def __init__(self, ids: np.ndarray | None = None) -> None:
         array = np.empty(0, dtype=object) if ids is None else as_id_array(ids)
         self._base = _index(array)
+        # Builds the hash now: while pandas builds it, another thread may find half of it.
+        self._base.get_indexer(self._base[:1])
         self._tail: dict[Any, int] = {}
         self._array = array
 

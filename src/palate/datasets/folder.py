@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from palate._validation import check_path
 from palate.datasets.dataset import Dataset, check_as_frame, convert
 from palate.exceptions import InvalidInputError
 
@@ -36,7 +37,7 @@ def read_folder(path: str | os.PathLike[str], *, as_frame: str = "pandas") -> Da
     FileNotFoundError
         If there is no ``interactions.parquet``.
     InvalidInputError
-        If a table lacks an id column.
+        If a file is no parquet file, or a table lacks an id column.
 
     Examples
     --------
@@ -48,7 +49,7 @@ def read_folder(path: str | os.PathLike[str], *, as_frame: str = "pandas") -> Da
     2
     """
     check_as_frame(as_frame)
-    folder = Path(path)
+    folder = check_path("path", path)
     if not (folder / "interactions.parquet").is_file():
         raise FileNotFoundError(
             f"path must be a folder that holds interactions.parquet; got {str(folder)!r}."
@@ -61,7 +62,7 @@ def read_folder(path: str | os.PathLike[str], *, as_frame: str = "pandas") -> Da
         name=folder.resolve().name,
         interactions=convert(interactions, as_frame),
         items=None if items is None else convert(items, as_frame),
-        description="" if note is None else note.read_text(encoding="utf-8"),
+        description="" if note is None else note.read_text(encoding="utf-8", errors="replace"),
         licence="",
         citation="",
     )
@@ -70,7 +71,10 @@ def read_folder(path: str | os.PathLike[str], *, as_frame: str = "pandas") -> Da
 def _read(path: Path, needed: tuple[str, ...]) -> pa.Table:
     # The open file keeps a folder named like "a=b" from adding a partition column.
     with path.open("rb") as stream:
-        table = pq.read_table(stream)
+        try:
+            table = pq.read_table(stream)
+        except (pa.ArrowException, OSError) as error:
+            raise InvalidInputError(f"{path.name} must be a parquet file; {error}.") from error
     for name in needed:
         if name not in table.column_names:
             raise InvalidInputError(

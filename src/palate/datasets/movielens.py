@@ -154,7 +154,10 @@ def read_movies(path: Path, encoding: str, *, number_ids: bool) -> pa.Table:
     """Read lines of id::title::genres into item_id, title, genres, text."""
     ids: list[int | str] = []
     titles, genres = [], []
-    lines = path.read_text(encoding=encoding).split("\n")
+    try:
+        lines = path.read_text(encoding=encoding).split("\n")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path.name} must be text in {encoding}; {error}.") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from palate._validation import check_choice, check_int
+from palate.data.lists import is_list
 from palate.exceptions import InvalidInputError, InvalidParameterError
 
 
@@ -205,6 +206,8 @@ def ndcg(hits: Hits, k: int) -> np.ndarray:
     >>> ndcg(find_hits([[4, 2, 9]], [0, 1], [2]), k=3)  # 1 / log2(3)
     array([0.63092975])
     """
+    # No list is longer than these, whatever the k.
+    k = min(k, max(hits.hit.shape[1], int(hits.n_relevant.max(initial=0)), 1))
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(hits.n_relevant, k)]
     hit = hits.hit[:, :k]
@@ -226,7 +229,7 @@ ACCURACY_METRICS: MappingProxyType[str, Callable[[Hits, int], np.ndarray]] = Map
 
 def check_k(k: int | Sequence[int]) -> list[int]:
     """Return the list lengths asked for, one or several."""
-    values = [k] if np.ndim(k) == 0 else list(k)  # type: ignore[arg-type]
+    values = list(k) if is_list(k) else [k]  # type: ignore[arg-type]
     if not values:
         raise InvalidParameterError("k must name at least one list length; got an empty list.")
     return [check_int("k", value, minimum=1) for value in values]

@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 
 from palate._validation import check_choice
-from palate.data.frames import check_ids, column, open_frame, read_events
+from palate.data.checks import shown
+from palate.data.frames import column, id_column, open_frame, read_events
 from palate.exceptions import InvalidInputError, InvalidParameterError
 from palate.metrics.catalogue import coverage, novelty, popularity
 from palate.metrics.ranking import ACCURACY_METRICS, check_k, find_repeat, rank_metrics
 
 METRICS = (*ACCURACY_METRICS, "coverage", "novelty")
+# As integers, larger ones would wrap around.
+_MOST_RANK = 2**62
 
 
 def evaluate(
@@ -115,8 +118,7 @@ def _read_recommendations(table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """Return user ids, item ids and a number that sorts each user's rows, from 0 if ranked."""
     name = "recommendations"
     frame = open_frame(table, name)
-    users = check_ids(column(frame, "user_id", name), "user_id", name)
-    items = check_ids(column(frame, "item_id", name), "item_id", name)
+    users, items = id_column(frame, "user_id", name), id_column(frame, "item_id", name)
     key = "rank" if "rank" in frame.columns else "score"
     values = column(frame, key, name)
     if values.dtype.kind not in "iuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
@@ -125,12 +127,12 @@ def _read_recommendations(table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarra
         )
     if key == "score":
         return users, items, _positions_by_score(users, values)
-    wrong = (values < 1) | (values != np.floor(values))
+    wrong = (values < 1) | (values != np.floor(values)) | (values >= _MOST_RANK)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise InvalidInputError(
             f"column 'rank' of {name} must hold whole numbers of at least 1; row {row} is "
-            f"{values[row]}."
+            f"{shown(values[row])}."
         )
     return users, items, values.astype(np.int64) - 1
 
@@ -170,6 +172,7 @@ def _kind(ids: np.ndarray) -> str:
 def _rank_matrix(
     users: np.ndarray, items: np.ndarray, positions: np.ndarray, n_users: int, width: int
 ) -> np.ndarray:
+    width = min(width, int(positions.max(initial=-1)) + 1)  # whatever the k
     kept = (users < n_users) & (positions < width)
     users, items, positions = users[kept], items[kept], positions[kept]
     ranked = np.full((n_users, width), -1, dtype=np.int64)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate._validation import check_int, check_real
+from palate._validation import check_choice, check_int, check_real
 from palate.data.frames import read_events
 from palate.exceptions import InvalidInputError, InvalidParameterError
 from palate.model_selection.folds import Fold, take_fold
@@ -76,6 +76,8 @@ class TimeSplit:
             If `test_size` or `n_splits` is not accepted.
         """
         n_splits = self.get_n_splits()
+        check_choice("filter_cold_users", self.filter_cold_users, (True, False))
+        check_choice("filter_cold_items", self.filter_cold_items, (True, False))
         events = read_events(X)
         if events.timestamp is None:
             raise InvalidInputError("X must have times for a split by time; it has none.")
@@ -103,7 +105,7 @@ def _cuts(times: np.ndarray, test_size: Any, n_splits: int) -> np.ndarray:
     if isinstance(test_size, (str, timedelta, np.timedelta64)):
         length = _duration(test_size)
         last = times.max() if n_events else 0
-        if times.dtype.kind == "M":
+        if times.dtype.kind in "Mm":
             starts = last - steps * length.to_timedelta64()
         else:
             starts = float(last) - steps * length.total_seconds()
@@ -128,7 +130,8 @@ def _n_test(test_size: Any, n_events: int) -> int:
 
 def _duration(test_size: Any) -> pd.Timedelta:
     try:
-        length = pd.Timedelta(test_size)
+        bare = isinstance(test_size, str) and test_size.strip().isdigit()  # of which unit?
+        length = pd.Timedelta(0 if bare else test_size)
     except ValueError:
         length = pd.Timedelta(0)
     if not length > pd.Timedelta(0):
