@@ -12,14 +12,22 @@ from sklearn.base import clone
 from sklearn.utils import TransformerTags
 from sklearn.utils.validation import validate_data
 
-from palate._inputs import Coded, code_interactions, is_histories, read_interactions
+from palate._inputs import (
+    Coded,
+    check_form,
+    code_interactions,
+    is_histories,
+    plain_array,
+    read_interactions,
+)
 from palate._options import RunOptions
 from palate._parts import resolve_part
 from palate._validation import check_choice, check_int, check_real, warn_caller
-from palate.data.frames import Events, check_ids, column, is_frame, make_frame, open_frame
+from palate.data.frames import Events, check_ids, id_column, is_frame, make_frame, open_frame
 from palate.data.histories import CodedEvents, Histories, sortable_times
 from palate.data.items import ItemTable
-from palate.data.vocabulary import Vocabulary, as_id_array
+from palate.data.lists import id_list
+from palate.data.vocabulary import Vocabulary
 from palate.encoders.item.ids import IdEncoder
 from palate.exceptions import DataLeakWarning, InvalidInputError, InvalidParameterError
 from palate.learning import Learned, Plan
@@ -96,11 +104,12 @@ def check_columns(rec: Any, X: Any, *, reset: bool) -> int | None:
     """Check the columns of an array as scikit-learn does; tables are read by name."""
     if is_histories(X):
         return None
+    check_form(X)
     if is_frame(X):
         return len(open_frame(X).columns)
     probe = rec if not reset else type(rec)()
     checked = validate_data(
-        probe, X, reset=reset, dtype=None, ensure_min_features=2 if reset else 1
+        probe, plain_array(X), reset=reset, dtype=None, ensure_min_features=2 if reset else 1
     )
     return int(checked.shape[1])
 
@@ -153,9 +162,7 @@ def serve(planned: Plan, learned: Learned, coded: Coded, histories: Histories) -
 
 def known_items(item_ids: Any, items: Vocabulary) -> tuple[np.ndarray, np.ndarray, list[Any]]:
     """Split a list of item ids into known ids, their codes, and the unknown ones."""
-    if isinstance(item_ids, (str, bytes)) or not hasattr(item_ids, "__iter__"):
-        raise InvalidInputError(f"item_ids must be a list of item ids; got {item_ids!r}.")
-    ids = as_id_array(item_ids)
+    ids = id_list("item_ids", item_ids, "item")
     codes = items.codes(ids)
     known = codes[codes >= 0]
     return items.ids(known), known, ids[codes < 0].tolist()
@@ -163,10 +170,11 @@ def known_items(item_ids: Any, items: Vocabulary) -> tuple[np.ndarray, np.ndarra
 
 def users_of_rows(rec: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct users of X and, for each row, the place of its user among them."""
+    check_form(X)
     if is_frame(X):
-        users = check_ids(column(open_frame(X), "user_id"), "user_id")
+        users = id_column(open_frame(X), "user_id")
     else:
-        array = validate_data(rec, X, reset=False, dtype=None)
+        array = validate_data(rec, plain_array(X), reset=False, dtype=None)
         users = check_ids(array[:, 0], "user_id")
     distinct = Vocabulary().extend(users)
     return distinct.array, distinct.codes(users)
