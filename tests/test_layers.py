@@ -24,6 +24,7 @@ RANKS = {
             "_parts _inputs serving learning _estimator",
             "persistence baselines",
             "recommender",
+            "history_encoder",
             "testing __init__",
         ]
     )

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from palate._options import RunOptions
     from palate.data.items import Items
-    from palate.encoders.item.bert import BertEncoder
+    from palate.encoders.item.bert import BertEncoder, BertItemEncoder
     from palate.encoders.item.fusion import Fusion
     from palate.encoders.item.ids import IdEncoder
     from palate.encoders.user.gru import GRUEncoder
     from palate.encoders.user.transformer import TransformerEncoder
+    from palate.history_encoder import HistoryEncoder
     from palate.queries import Text
     from palate.ranking.ann import ApproximateRanker
     from palate.ranking.exact import CosineRanker
@@ -26,9 +27,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "ApproximateRanker": "palate.ranking.ann",
     "BertEncoder": "palate.encoders.item.bert",
+    "BertItemEncoder": "palate.encoders.item.bert",
     "CosineRanker": "palate.ranking.exact",
     "Fusion": "palate.encoders.item.fusion",
     "GRUEncoder": "palate.encoders.user.gru",
+    "HistoryEncoder": "palate.history_encoder",
     "IdEncoder": "palate.encoders.item.ids",
     "Items": "palate.data.items",
     "Recommender": "palate.recommender",
@@ -43,9 +46,11 @@ _MODULES = ("baselines", "datasets", "metrics", "model_selection", "ops", "testi
 __all__ = [
     "ApproximateRanker",
     "BertEncoder",
+    "BertItemEncoder",
     "CosineRanker",
     "Fusion",
     "GRUEncoder",
+    "HistoryEncoder",
     "IdEncoder",
     "Items",
     "Recommender",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from palate._options import RunOptions
 from palate._validation import check_verbs
 from palate.encoders.item.bert import BertEncoder
 from palate.encoders.item.fusion import Fusion
@@ -82,6 +83,28 @@ def resolve_part(kind: str, value: Any) -> Any:
     return clone(spec, safe=False)
 
 
+class NamedPartsMixin:
+    """Parameters of parts that may be named by a string, such as ``user_encoder="gru"``."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; with `deep`, also those of the parts, named ones included."""
+        params: dict[str, Any] = super().get_params(deep=False)  # type: ignore[misc]
+        for kind in [*KINDS] if deep else []:
+            spec = default_spec(kind, params.get(kind))
+            if hasattr(spec, "get_params") and not isinstance(spec, type):
+                nested = spec.get_params()
+                params |= {f"{kind}__{name}": value for name, value in nested.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters; ``user_encoder__n_layers=3`` works on a named part too."""
+        for kind in KINDS:
+            if hasattr(self, kind) and any(name.startswith(f"{kind}__") for name in params):
+                setattr(self, kind, default_spec(kind, params.pop(kind, getattr(self, kind))))
+        super().set_params(**params)  # type: ignore[misc]
+        return self
+
+
 def known_parts() -> dict[str, type]:
     """Return the spec classes that a saved model may name: palate's, and registered ones.
 
@@ -98,9 +121,14 @@ def known_parts() -> dict[str, type]:
 
 
 def encode_value(name: str, value: Any) -> Any:
-    """Return a parameter as JSON: plain values, lists, and known specs."""
+    """Return a parameter as JSON: plain values, lists, and known specs.
+
+    How to run, and the state of a random generator, belong to one run: they become None.
+    """
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, (RunOptions, np.random.RandomState)):
+        return None
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):

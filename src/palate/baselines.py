@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,15 +13,24 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from palate._estimator import result_table, score
-from palate._inputs import code_interactions
+from palate._estimator import (
+    check_columns,
+    library_named,
+    note_columns,
+    padded_ids,
+    result_table,
+    score,
+    tags,
+    users_of_rows,
+)
+from palate._inputs import code_interactions, is_histories
 from palate._options import RunOptions
 from palate._validation import check_int
 from palate.data.frames import native_namespace
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.vocabulary import Vocabulary
-from palate.queries import MUST_KNOW, Queries, user_queries
+from palate.queries import MUST_KNOW, Queries, history_queries, user_queries
 from palate.ranking.exact import CosineRanker
 from palate.serving import top_items
 
@@ -47,6 +57,10 @@ class MostPopular(BaseEstimator):
     item_ids_ : ndarray of shape (n_items,)
     counts_ : int64 ndarray of shape (n_items,)
         Events of each item.
+    n_features_in_ : int
+        Columns of X in `fit`, unless it was a list of histories.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X was a table.
 
     Examples
     --------
@@ -56,6 +70,9 @@ class MostPopular(BaseEstimator):
     >>> model.recommend([2], k=1, filter_viewed=False)["item_id"].tolist()
     ['b']
     """
+
+    # A pipeline passes `sample_weight=None` to every score; any other value is refused.
+    __metadata_request__score: ClassVar = {"sample_weight": None}
 
     def fit(self, X: Any, y: Any = None) -> MostPopular:
         """Count the events of each item.
@@ -71,6 +88,7 @@ class MostPopular(BaseEstimator):
         MostPopular
             Itself.
         """
+        n_columns = check_columns(self, X, reset=True)
         coded = code_interactions(
             X,
             None,
@@ -87,6 +105,7 @@ class MostPopular(BaseEstimator):
         histories = Histories.from_events(coded.events, len(coded.users))
         self._serving = _Counted(coded.users, coded.items, histories, ranker)
         self._library = native_namespace(X)
+        note_columns(self, X, n_columns)
         self.item_ids_, self.counts_ = coded.items.array, counts
         return self
 
@@ -104,6 +123,22 @@ class MostPopular(BaseEstimator):
         labels = {"user_id": queries.labels}
         return result_table(labels, scores, codes, serving.items, self._library)
 
+    def predict(self, X: Any, *, k: int = 10, filter_viewed: bool = True) -> np.ndarray:
+        """Return the most popular items for the user of each row, as `Recommender.predict` does."""
+        check_is_fitted(self)
+        check_int("k", k, minimum=1)
+        serving = self._serving
+        if is_histories(X):
+            queries = history_queries(X, serving.items, MUST_KNOW)
+            rows = np.arange(len(queries))
+        else:
+            users, rows = users_of_rows(self, X)
+            queries = user_queries(
+                users, serving.users, serving.histories, len(serving.items), MUST_KNOW
+            )
+        _, codes = top_items(serving, queries, k, RunOptions(), filter_viewed=filter_viewed)
+        return padded_ids(codes, serving.items, k)[rows]
+
     def score(
         self,
         X: Any,
@@ -115,4 +150,23 @@ class MostPopular(BaseEstimator):
     ) -> float:
         """Return a ranking metric on held-out events, as `Recommender.score` does."""
         check_is_fitted(self)
+        check_columns(self, X, reset=False)
         return score(self._serving, X, metric, k, filter_viewed, RunOptions())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A module cannot be pickled; its name can.
+        state: dict[str, Any] = dict(super().__getstate__())
+        if isinstance(state.get("_library"), ModuleType):
+            state["_library"] = state["_library"].__name__
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if isinstance(state.get("_library"), str):
+            state["_library"] = library_named(state["_library"])
+        super().__setstate__(state)
+
+    def __sklearn_tags__(self) -> Any:
+        described: Any = tags(super().__sklearn_tags__())
+        described.transformer_tags = None
+        return described

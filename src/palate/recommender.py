@@ -6,17 +6,17 @@ import os
 import threading
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from palate import _estimator as estimator
 from palate import persistence
 from palate._inputs import code_list, code_observed, is_histories
 from palate._options import RunOptions
-from palate._parts import KINDS, default_spec
+from palate._parts import NamedPartsMixin
 from palate._random import draw_seed
 from palate._validation import check_choice, check_int
 from palate.data.frames import native_namespace, shown
@@ -34,7 +34,7 @@ from palate.queries import (
 from palate.serving import Serving, top_items
 
 
-class Recommender(BaseEstimator):
+class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     """Learns taste from behaviour sequences and item content, and ranks a catalogue by cosine.
 
     Parameters
@@ -82,7 +82,9 @@ class Recommender(BaseEstimator):
         For each epoch: ``stage, epoch, loss, ndcg@10, seconds``.
     ranker_, user_encoder_, item_encoder_ : fitted parts
     n_features_in_ : int
-        Columns of X in `fit`.
+        Columns of X in `fit`, unless it was a list of histories.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X was a table.
 
     Notes
     -----
@@ -137,24 +139,8 @@ class Recommender(BaseEstimator):
         self.random_state = random_state
         self.options = options
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; with `deep`, also those of the parts, named ones included."""
-        params: dict[str, Any] = super().get_params(deep=False)
-        if deep:
-            for kind in KINDS:
-                spec = default_spec(kind, params[kind])
-                if hasattr(spec, "get_params") and not isinstance(spec, type):
-                    nested = spec.get_params()
-                    params |= {f"{kind}__{name}": value for name, value in nested.items()}
-        return params
-
-    def set_params(self, **params: Any) -> Recommender:
-        """Set parameters; ``user_encoder__n_layers=3`` works on a named part too."""
-        for kind in KINDS:
-            if any(name.startswith(f"{kind}__") for name in params):
-                setattr(self, kind, default_spec(kind, params.pop(kind, getattr(self, kind))))
-        super().set_params(**params)
-        return self
+    # A pipeline passes `sample_weight=None` to every score; any other value is refused.
+    __metadata_request__score: ClassVar = {"sample_weight": None}
 
     # ---- learning
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sklearn.pipeline import Pipeline
+
 from palate._validation import check_choice, check_int
 from palate.metrics.ranking import ACCURACY_METRICS
 
@@ -18,7 +20,20 @@ class RankingScorer:
     filter_viewed: bool = True
 
     def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
-        """Return ``estimator.score(X, metric=..., k=..., filter_viewed=...)`` as a float."""
+        """Return ``estimator.score(X, metric=..., k=..., filter_viewed=...)`` as a float.
+
+        A search stands for its best estimator, and a pipeline for its last step, asked about what
+        the steps before make of X: neither passes a metric on to the score of what it wraps.
+        """
+        while True:
+            if hasattr(estimator, "best_estimator_"):
+                estimator = estimator.best_estimator_
+            elif isinstance(estimator, Pipeline):
+                for _, step in estimator.steps[:-1]:
+                    X = X if step is None or step == "passthrough" else step.transform(X)
+                estimator = estimator.steps[-1][1]
+            else:
+                break
         return float(
             estimator.score(X, metric=self.metric, k=self.k, filter_viewed=self.filter_viewed)
         )

@@ -12,14 +12,16 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from palate._optional import require
+from palate._random import draw_seed
 from palate._validation import check_choice, check_int
 from palate.ops._topk_canonical import canonical_scores
-from palate.ops._topk_catalogue import rows_of
+from palate.ops._topk_catalogue import Catalogue, rows_of
 from palate.ops._topk_filters import ItemLists, exclusion_lists
 from palate.ops._topk_prepare import prepared_rows
 from palate.ops.similarity import METRICS
 from palate.ops.topk import TopK
-from palate.ranking.exact import CosineRanker, as_neighbors, as_vectors
+from palate.ranking._neighbors import NeighborsMixin, as_vectors, note_columns, rows_to_fit
+from palate.ranking.exact import CosineRanker
 
 #: Numbers gathered at once while candidates are scored.
 _GATHER = 1 << 22
@@ -27,8 +29,11 @@ _GATHER = 1 << 22
 _REGROW = 4
 
 
-class ApproximateRanker(BaseEstimator):
+class ApproximateRanker(NeighborsMixin, BaseEstimator):
     """Approximately nearest items, from the lists nearest to the query (faiss' ``IVFFlat``).
+
+    Alone it is used like :class:`sklearn.neighbors.NearestNeighbors`; places that the lists cannot
+    fill hold an infinite distance and -1.
 
     The items found are scored as :class:`CosineRanker` scores them, so both agree on every pair;
     only some of the best items may be missing. :meth:`recall` measures how many.
@@ -41,12 +46,16 @@ class ApproximateRanker(BaseEstimator):
         Groups of the catalogue; by default the square root of its size.
     n_probe : int, default=16
         Groups that a query reads: more is slower and finds more.
-    random_state : int, default=0
+    random_state : int, RandomState or None, default=0
         Seed of the grouping.
 
     Attributes
     ----------
     n_items_, dim_ : int
+    n_features_in_ : int
+        The width `dim_`, by scikit-learn's name.
+    feature_names_in_ : ndarray of shape (dim,)
+        Names of the columns, where `fit` was given a table whose columns have names.
     exact_ : CosineRanker
         The same catalogue, for scores and for :meth:`recall`.
     index_ : faiss.IndexIVFFlat
@@ -71,7 +80,7 @@ class ApproximateRanker(BaseEstimator):
         metric: str = "cosine",
         n_lists: int | None = None,
         n_probe: int = 16,
-        random_state: int = 0,
+        random_state: Any = 0,
     ) -> None:
         self.metric = metric
         self.n_lists = n_lists
@@ -83,7 +92,7 @@ class ApproximateRanker(BaseEstimator):
 
         Parameters
         ----------
-        vectors : float Tensor or array of shape (n_items, dim)
+        vectors : float Tensor, or array-like or table of numbers, of shape (n_items, dim)
         y : None
             Ignored, for scikit-learn's convention.
 
@@ -94,10 +103,13 @@ class ApproximateRanker(BaseEstimator):
         """
         check_choice("metric", self.metric, METRICS)
         check_int("n_probe", self.n_probe, minimum=1)
-        check_int("random_state", self.random_state)
         if self.n_lists is not None:
             check_int("n_lists", self.n_lists, minimum=1)
-        self._take(CosineRanker(metric=self.metric).fit(vectors), None)
+        rows, noted = rows_to_fit(self, vectors)
+        exact = CosineRanker(metric=self.metric).fit(rows)
+        self._seed = draw_seed(self.random_state)
+        self._take(exact, None)
+        note_columns(self, noted)
         return self
 
     def extend(self, vectors: Any) -> ApproximateRanker:
@@ -123,7 +135,7 @@ class ApproximateRanker(BaseEstimator):
             n_lists = min(self.n_lists or max(1, math.isqrt(n_items)), max(1, n_items))
             coarse = faiss.IndexFlatL2(exact.dim_) if euclidean else faiss.IndexFlatIP(exact.dim_)
             index = faiss.IndexIVFFlat(coarse, exact.dim_, n_lists, kind)
-            index.cp.seed = self.random_state
+            index.cp.seed = self._seed
             index.cp.min_points_per_centroid = 1  # small catalogues are fine
             if n_items:
                 index.train(rows_of(exact.catalogue_, torch.arange(n_items)).numpy())
@@ -197,12 +209,8 @@ class ApproximateRanker(BaseEstimator):
         best = torch.nn.functional.pad(scores.gather(1, order), pad, value=-torch.inf)
         return TopK(best, torch.nn.functional.pad(codes.gather(1, order), pad, value=-1))
 
-    def kneighbors(self, queries: Any, n_neighbors: int = 5) -> tuple[np.ndarray, np.ndarray]:
-        """Find nearest items in scikit-learn's convention, as `CosineRanker.kneighbors`.
-
-        Places that the lists cannot fill hold an infinite distance and -1.
-        """
-        return as_neighbors(self, queries, n_neighbors)
+    def _kept(self) -> Catalogue:
+        return self.exact_.catalogue_
 
     def recall(self, queries: Any, k: int) -> float:
         """Return the share of the exact `k` best items that the approximate search finds.

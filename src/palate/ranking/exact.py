@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from palate._validation import check_choice, check_int
-from palate.exceptions import InvalidInputError
-from palate.ops._topk_catalogue import extend_catalogue, new_catalogue
+from palate.ops._topk_catalogue import Catalogue, extend_catalogue, new_catalogue
 from palate.ops.similarity import METRICS
 from palate.ops.topk import TopK, topk
+from palate.ranking._neighbors import NeighborsMixin, as_vectors, note_columns, rows_to_fit
 
 STORAGES = ("float32", "float16", "bfloat16", "int8")
 
 
-class CosineRanker(BaseEstimator):
+class CosineRanker(NeighborsMixin, BaseEstimator):
     """Exact nearest items by cosine, dot product or Euclidean distance.
+
+    Alone it is used like :class:`sklearn.neighbors.NearestNeighbors`: `fit`, `kneighbors`,
+    `kneighbors_graph`.
 
     Parameters
     ----------
@@ -41,15 +41,23 @@ class CosineRanker(BaseEstimator):
         Size of the catalogue.
     dim_ : int
         Width of its vectors.
+    n_features_in_ : int
+        The same width, by scikit-learn's name.
+    feature_names_in_ : ndarray of shape (dim,)
+        Names of the columns, where `fit` was given a table whose columns have names.
     catalogue_ : Catalogue
         What :func:`palate.ops.topk.topk` searches; replaced, never changed, by ``extend``.
 
     Examples
     --------
+    >>> import torch
     >>> items = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
     >>> ranker = CosineRanker().fit(items)
     >>> ranker.topk(torch.tensor([[0.0, 3.0]]), k=2).indices
     tensor([[1, 2]])
+    >>> distances, indices = ranker.kneighbors([[0.0, 3.0]], n_neighbors=2)
+    >>> distances.round(4), indices
+    (array([[0.    , 0.2929]], dtype=float32), array([[1, 2]]))
     """
 
     def __init__(
@@ -70,8 +78,9 @@ class CosineRanker(BaseEstimator):
 
         Parameters
         ----------
-        vectors : float Tensor or array of shape (n_items, dim)
-            Copied; their length matters only for ``"dot"`` and ``"euclidean"``.
+        vectors : float Tensor, or array-like or table of numbers, of shape (n_items, dim)
+            Copied; their length matters only for ``"dot"`` and ``"euclidean"``. Only a tensor may
+            have no rows.
         y : None
             Ignored, for scikit-learn's convention.
 
@@ -85,7 +94,9 @@ class CosineRanker(BaseEstimator):
         check_int("memory_budget", self.memory_budget, minimum=1)
         if self.item_block is not None:
             check_int("item_block", self.item_block, minimum=1)
-        self.catalogue_ = new_catalogue(as_vectors("vectors", vectors), self.metric, self.storage)
+        rows, noted = rows_to_fit(self, vectors)
+        self.catalogue_ = new_catalogue(rows, self.metric, self.storage)
+        note_columns(self, noted)
         self.n_items_, self.dim_ = self.catalogue_.n_items, self.catalogue_.dim
         return self
 
@@ -134,51 +145,5 @@ class CosineRanker(BaseEstimator):
             memory_budget=self.memory_budget,
         )
 
-    def kneighbors(self, queries: Any, n_neighbors: int = 5) -> tuple[np.ndarray, np.ndarray]:
-        """Find nearest items in scikit-learn's convention.
-
-        Parameters
-        ----------
-        queries : float Tensor or array of shape (n_queries, dim)
-        n_neighbors : int, default=5
-            At most `n_items_`.
-
-        Returns
-        -------
-        distances : float32 array of shape (n_queries, n_neighbors)
-            Rising: ``1 - cosine``, minus the dot product, or the Euclidean distance.
-        indices : int64 array of shape (n_queries, n_neighbors)
-
-        Examples
-        --------
-        >>> ranker = CosineRanker(metric="euclidean").fit(torch.tensor([[0.0], [4.0]]))
-        >>> ranker.kneighbors(torch.tensor([[1.0]]), n_neighbors=2)[0]
-        array([[1., 3.]], dtype=float32)
-        """
-        return as_neighbors(self, queries, n_neighbors)
-
-
-def as_neighbors(ranker: Any, queries: Any, n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a ranker's answer as distances and indices of numpy, nearest first."""
-    check_is_fitted(ranker)
-    check_int("n_neighbors", n_neighbors, minimum=1)
-    if n_neighbors > ranker.n_items_:
-        raise InvalidInputError(
-            f"n_neighbors must be at most the {ranker.n_items_} items; got {n_neighbors}."
-        )
-    found = ranker.topk(queries, n_neighbors)
-    base = 1.0 if ranker.metric == "cosine" else 0.0
-    return (base - found.scores).cpu().numpy(), found.indices.cpu().numpy()
-
-
-def as_vectors(name: str, values: Any, dim: int | None = None) -> Tensor:
-    """Return `values` as a two-dimensional float tensor of width `dim`."""
-    vectors = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
-    if vectors.ndim != 2 or not vectors.is_floating_point():
-        raise InvalidInputError(
-            f"{name} must be two-dimensional floats; got {vectors.dtype} of shape "
-            f"{tuple(vectors.shape)}."
-        )
-    if dim is not None and vectors.shape[1] != dim:
-        raise InvalidInputError(f"{name} must have {dim} columns; got {vectors.shape[1]}.")
-    return vectors
+    def _kept(self) -> Catalogue:
+        return self.catalogue_

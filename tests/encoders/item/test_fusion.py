@@ -138,6 +138,8 @@ def test_there_is_no_such_encoder(name):
     ("spec", "text"),
     [
         (Fusion([]), "encoders must hold at least one item encoder; got none."),
+        (Fusion(3), "encoders must be a list of item encoders; got 3."),
+        (Fusion("id"), "encoders must be a list of item encoders; got 'id'."),
         (
             Fusion([IdEncoder()], id_dropout=1.0),
             "id_dropout must be a number in [0, 1); got 1.0.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import torch
 from sklearn.base import BaseEstimator
@@ -12,10 +11,12 @@ from torch import Tensor, nn
 from palate._options import RunOptions
 from palate._validation import check_choice, check_int
 from palate.data.items import ItemTable
-from palate.encoders.item.content_cache import ContentCache, cached_encode
+from palate.encoders.item.content_cache import ContentCache
 from palate.encoders.item.finetuning import FINETUNE_MODES, set_trainable
 from palate.encoders.item.model_source import ModelSource, resolve_model
+from palate.encoders.item.reading import default_components, open_cache, read_frozen
 from palate.encoders.item.text_model import POOLINGS, TextModel, load_text_model
+from palate.encoders.item.text_transformer import TextTransformerMixin
 from palate.ops.whitening import fit_whitening, whiten
 from palate.protocols import ItemModule
 
@@ -24,7 +25,7 @@ from palate.protocols import ItemModule
 _INITIAL_STD = 0.05
 
 
-class BertEncoder(BaseEstimator):
+class BertEncoder(TextTransformerMixin, BaseEstimator):
     """A pretrained BERT over each item's text.
 
     The vector of an item is ``projection(whiten(pool(bert(text))))``. A frozen BERT runs once for
@@ -47,8 +48,27 @@ class BertEncoder(BaseEstimator):
         Columns of the item table that make the text; by default ``text`` where there is one,
         else every text column.
 
+    options : RunOptions, default=None
+        Device, content cache and progress bar of an encoder that is used alone. A
+        :class:`palate.Recommender` goes by its own.
+
+    Attributes
+    ----------
+    mean_ : float32 ndarray of shape (hidden,)
+        What whitening subtracts. This and the next exist after `fit` alone, not in a Recommender,
+        which leaves its parts as they are.
+    whitening_ : float32 ndarray of shape (hidden, n_components)
+        What it multiplies by; at most as many columns as the vectors of the texts have directions.
+    text_columns_ : list of str or None
+        Columns read, where X was a table.
+    n_features_in_, feature_names_in_
+        Number and names of its columns, where X was a table.
+
     Notes
     -----
+    Alone it is a transformer of texts, ``whiten(pool(bert(text)))``: in a pipeline, or for the
+    text column of a ``ColumnTransformer``. ``palate.BertItemEncoder`` is another name of it.
+
     Whitening of BERT vectors: Su et al., "Whitening Sentence Representations for Better Semantics
     and Faster Retrieval", 2021.
 
@@ -56,6 +76,14 @@ class BertEncoder(BaseEstimator):
     --------
     >>> BertEncoder(pooling="cls").get_params()["max_tokens"]
     256
+    >>> import tempfile
+    >>> from palate.testing.tiny_bert import make_tiny_bert
+    >>> encoder = BertEncoder(
+    ...     str(make_tiny_bert(tempfile.mkdtemp())), n_components=2,
+    ...     options=RunOptions(device="cpu", cache=False),
+    ... )
+    >>> encoder.fit_transform(["a red lamp", "a blue lamp", "a chair"]).shape
+    (3, 2)
     """
 
     def __init__(
@@ -67,6 +95,7 @@ class BertEncoder(BaseEstimator):
         n_components: int | None = None,
         finetune: str = "frozen",
         text_columns: list[str] | None = None,
+        options: RunOptions | None = None,
     ) -> None:
         self.model = model
         self.pooling = pooling
@@ -74,6 +103,15 @@ class BertEncoder(BaseEstimator):
         self.n_components = n_components
         self.finetune = finetune
         self.text_columns = text_columns
+        self.options = options
+
+    def check_parameters(self) -> None:
+        """Raise if a parameter is out of range."""
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("finetune", self.finetune, FINETUNE_MODES)
+        check_int("max_tokens", self.max_tokens, minimum=3)
+        if self.n_components is not None:
+            check_int("n_components", self.n_components, minimum=1)
 
     def build(
         self,
@@ -100,12 +138,12 @@ class BertEncoder(BaseEstimator):
         MissingContentError
             If `items` has no text column.
         """
-        check_choice("pooling", self.pooling, POOLINGS)
-        check_choice("finetune", self.finetune, FINETUNE_MODES)
-        check_int("max_tokens", self.max_tokens, minimum=3)
-        if self.n_components is not None:
-            check_int("n_components", self.n_components, minimum=1)
+        self.check_parameters()
         return BertItems(self, items, dim, context, state)
+
+
+#: The name that says what it encodes; the same class.
+BertItemEncoder = BertEncoder
 
 
 class BertItems(ItemModule):
@@ -178,23 +216,15 @@ class BertItems(ItemModule):
     def _read(
         self, texts: Sequence[str], context: RunOptions, cache: ContentCache | None
     ) -> Tensor:
-        pooling, max_tokens = self.spec.pooling, self.spec.max_tokens
-        device, progress = context.torch_device, context.hide_progress is False
-        if self._live is not None:
-            vectors = self._live.encode(
-                texts, pooling=pooling, max_tokens=max_tokens, device=device, progress=progress
-            )
-        else:
-            vectors = cached_encode(
-                texts,
-                self.source,
-                pooling=pooling,
-                max_tokens=max_tokens,
-                device=device,
-                cache=cache,
-                progress=progress,
-                load=lambda: frozen_model(self.source),
-            )
+        if self._live is None:
+            return torch.from_numpy(read_frozen(self.spec, self.source, texts, context, cache))
+        vectors = self._live.encode(
+            texts,
+            pooling=self.spec.pooling,
+            max_tokens=self.spec.max_tokens,
+            device=context.torch_device,
+            progress=context.hide_progress is False,
+        )
         return torch.from_numpy(vectors)
 
     def _features(
@@ -221,27 +251,3 @@ class BertItems(ItemModule):
         """Read the whole catalogue again where BERT itself is trained."""
         if self.is_live:
             self.features = self._features(self.texts, context, None)
-
-
-def default_components(n_items: int) -> int:
-    """Return how many directions a catalogue of so many items can tell from noise.
-
-    Examples
-    --------
-    >>> [default_components(n) for n in (50, 957, 12_101)]
-    [16, 119, 256]
-    """
-    return min(256, max(16, n_items // 8))
-
-
-@lru_cache(maxsize=2)
-def frozen_model(source: ModelSource) -> TextModel:
-    """Load a model once for all the encoders that only read with it."""
-    return load_text_model(source)
-
-
-def open_cache(context: RunOptions) -> ContentCache | None:
-    """Return the content cache that the options ask for."""
-    if context.cache is False:
-        return None
-    return ContentCache(None if context.cache is True else context.cache)

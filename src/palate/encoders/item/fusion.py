@@ -45,7 +45,8 @@ class Fusion(BaseEstimator):
         """Return the parameters, with those of encoder i under ``encoders__i__name``."""
         params: dict[str, Any] = super().get_params(deep=False)
         if deep:
-            for place, spec in enumerate(self.encoders):
+            # What is no sequence is refused by `build`, not here.
+            for place, spec in enumerate(self.encoders if _is_list(self.encoders) else ()):
                 params[f"encoders__{place}"] = spec
                 nested = spec.get_params() if hasattr(spec, "get_params") else {}
                 params |= {f"encoders__{place}__{name}": v for name, v in nested.items()}
@@ -86,6 +87,10 @@ class Fusion(BaseEstimator):
             If there is no encoder or `id_dropout` is out of range.
         """
         check_real("id_dropout", self.id_dropout, low=0, high=1, high_open=True)
+        if not _is_list(self.encoders):
+            raise InvalidParameterError(
+                f"encoders must be a list of item encoders; got {self.encoders!r}."
+            )
         if not len(self.encoders):
             raise InvalidParameterError("encoders must hold at least one item encoder; got none.")
         for place, spec in enumerate(self.encoders):
@@ -146,6 +151,10 @@ class FusedItems(ItemModule):
         """Refresh every part."""
         for part in self.parts:
             part.refresh(context)  # type: ignore[operator]
+
+
+def _is_list(encoders: Any) -> bool:
+    return isinstance(encoders, Sequence) and not isinstance(encoders, (str, bytes))
 
 
 def _part_state(state: Mapping[str, Tensor] | None, place: int) -> dict[str, Tensor] | None:

@@ -1,0 +1,137 @@
+"""Reading texts with a frozen BERT: what the item encoder does as a part and alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from palate._options import RunOptions
+from palate.data.frames import is_frame, open_frame, shown
+from palate.data.items import Items, ItemTable
+from palate.encoders.item.content_cache import ContentCache, cached_encode
+from palate.encoders.item.model_source import ModelSource
+from palate.encoders.item.text_model import TextModel, load_text_model
+from palate.exceptions import InvalidInputError, MissingContentError
+
+
+def default_components(n_items: int) -> int:
+    """Return how many directions a catalogue of so many items can tell from noise.
+
+    Examples
+    --------
+    >>> [default_components(n) for n in (50, 957, 12_101)]
+    [16, 119, 256]
+    """
+    return min(256, max(16, n_items // 8))
+
+
+@lru_cache(maxsize=2)
+def frozen_model(source: ModelSource) -> TextModel:
+    """Load a model once for all the encoders that only read with it."""
+    return load_text_model(source)
+
+
+def open_cache(context: RunOptions) -> ContentCache | None:
+    """Return the content cache that the options ask for."""
+    if context.cache is False:
+        return None
+    return ContentCache(None if context.cache is True else context.cache)
+
+
+def read_frozen(
+    spec: Any,
+    source: ModelSource,
+    texts: Sequence[str],
+    context: RunOptions,
+    cache: ContentCache | None,
+) -> np.ndarray:
+    """Return the pooled vectors (n_texts, hidden) that a spec's frozen model makes of texts."""
+    return cached_encode(
+        texts,
+        source,
+        pooling=spec.pooling,
+        max_tokens=spec.max_tokens,
+        device=context.torch_device,
+        cache=cache,
+        progress=context.hide_progress is False,
+        load=lambda: frozen_model(source),
+    )
+
+
+def texts_of(X: Any, columns: Sequence[str] | None = None) -> tuple[list[str], list[str] | None]:
+    """Read one text a row from a column of texts or from the text columns of a table.
+
+    Parameters
+    ----------
+    X : sequence of str, 2-D array of str, or pandas, polars or pyarrow table
+        A missing value is the empty text. Several columns are joined by a full stop and a space,
+        as in an item table; a column ``item_id`` is left out.
+    columns : sequence of str, default=None
+        Columns of a table; by default ``text`` where there is one, else every text column.
+
+    Returns
+    -------
+    texts : list of str
+    columns : list of str or None
+        Those that were read; None where X is no table.
+
+    Raises
+    ------
+    InvalidInputError
+        If X is one string, holds something that is no text, or lacks a column.
+    MissingContentError
+        If a table has no text column.
+
+    Examples
+    --------
+    >>> texts_of(["a lamp", None])
+    (['a lamp', ''], None)
+    >>> texts_of(pd.DataFrame({"title": ["lamp"], "price": [3], "about": ["tall"]}))
+    (['lamp. tall'], ['title', 'about'])
+    """
+    X = X.table if isinstance(X, Items) else X
+    if is_frame(X):
+        frame = open_frame(X)
+        names = [name for name in frame.columns if name != "item_id"]
+        table = ItemTable(pd.DataFrame({n: frame.get_column(n).to_pandas().array for n in names}))
+        used = table.text_columns() if columns is None else list(columns)
+        _check_columns(used, names)
+        return table.texts(used), used
+    if (
+        isinstance(X, (str, bytes, dict))
+        or not hasattr(X, "__iter__")
+        or (isinstance(X, np.ndarray) and X.ndim == 0)
+    ):
+        raise InvalidInputError(
+            f"X must be a column of texts or a table with text columns; got {X!r}."
+        )
+    rows = X.to_pylist() if hasattr(X, "to_pylist") else list(X)
+    return [_joined(row, value) for row, value in enumerate(rows)], None
+
+
+def _check_columns(used: Sequence[str], names: Sequence[str]) -> None:
+    listed = ", ".join(map(repr, names)) or "none"
+    for name in used:
+        if name not in names:
+            raise InvalidInputError(f"X must have a column {name!r}; its columns are {listed}.")
+    if not used:
+        raise MissingContentError(
+            f"X must have a text column (such as 'text' or 'title'); its columns are {listed}."
+        )
+
+
+def _joined(row: int, value: Any) -> str:
+    parts = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
+    return ". ".join(text for text in (_text(row, part) for part in parts) if text)
+
+
+def _text(row: int, value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    raise InvalidInputError(f"X must hold texts; row {row} holds {shown(value)}.")
