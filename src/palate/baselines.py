@@ -59,7 +59,7 @@ class MostPopular(BaseEstimator):
         Events of each item.
     n_features_in_ : int
         Columns of X in `fit`, unless it was a list of histories.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str
         Their names, where X was a table.
 
     Examples

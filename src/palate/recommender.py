@@ -83,7 +83,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     ranker_, user_encoder_, item_encoder_ : fitted parts
     n_features_in_ : int
         Columns of X in `fit`, unless it was a list of histories.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str
         Their names, where X was a table.
 
     Notes

@@ -74,9 +74,30 @@ class NumbersAsWords(BertEncoder):
         return tags
 
 
+class NumbersAsHistories(HistoryEncoder):
+    """The history encoder over arrays of numbers, each row a history of items that numbers name."""
+
+    def _items(self, X: Any, reset: bool) -> list[list[int]]:
+        array = validate_data(self, X, reset=reset, dtype=np.float64)
+        return [[round(10 * value) % 7 for value in row] for row in array]
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        return super().fit(self._items(X, True))
+
+    def transform(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return np.asarray(super().transform(self._items(X, False)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.allow_nan = False
+        return tags
+
+
 @dataclass
 class Case:
-    """An estimator, the checks that run at least, and those that cannot apply, with the reason."""
+    """An estimator, the checks that run at least, and those that may fail, with the reason."""
 
     estimator: Any
     at_least: int
@@ -86,28 +107,38 @@ class Case:
 CASES = {
     "Recommender": Case(Recommender(item_encoder="id", epochs=1, dim=8, options=OPTIONS), 45),
     "MostPopular": Case(MostPopular(), 40),
-    "CosineRanker": Case(CosineRanker(), 38),
-    "ApproximateRanker": Case(ApproximateRanker(), 38),
+    "CosineRanker": Case(CosineRanker(), 40),
+    "ApproximateRanker": Case(ApproximateRanker(), 40),
     "NumbersAsWords": Case(NumbersAsWords(options=OPTIONS), 45),
+    "NumbersAsHistories": Case(
+        NumbersAsHistories(
+            "gru", item_vectors=np.eye(7), epochs=1, validation_fraction=0, options=OPTIONS
+        ),
+        43,
+        {
+            "check_methods_sample_order_invariance": "a network's float32 sums differ by the place "
+            "in a batch, by 4e-7 where 1e-9 is allowed: see the test of the place in a batch",
+            "check_methods_subset_invariance": "the same, for batches of another size",
+        },
+    ),
 }
 # Skipped by scikit-learn itself, where the environment variable SCIPY_ARRAY_API is not set.
 MAY_SKIP = {"check_array_api_input"}
 
 
-def cannot_apply(estimator: Any) -> dict[str, str]:
-    return CASES[type(estimator).__name__].fails
-
-
-@parametrize_with_checks(
-    [case.estimator for case in CASES.values()], expected_failed_checks=cannot_apply
-)
+@parametrize_with_checks([case.estimator for case in CASES.values()])
 def test_scikit_learn_checks_an_estimator(estimator: Any, check: Any) -> None:
     if isinstance(estimator, ApproximateRanker):
         pytest.importorskip("faiss", reason="the extra palate[ann] is not installed")
+    name, fails = check.func.__name__, CASES[type(estimator).__name__].fails
     try:
         check(estimator)
+    except AssertionError as failed:
+        if name not in fails:
+            raise
+        pytest.xfail(f"{fails[name]}: {failed}")
     except SkipTest as skipped:
-        if check.func.__name__ in MAY_SKIP:
+        if name in MAY_SKIP:
             raise
         pytest.fail(f"A check of which it was not known that it is skipped: {skipped}")
 
@@ -120,6 +151,16 @@ def test_the_number_of_checks_does_not_fall(name: str) -> None:
     run = [check for check in found if check not in MAY_SKIP and check not in case.fails]
     assert len(run) >= case.at_least, sorted(run)
     assert case.fails.keys() <= set(found)
+
+
+def test_the_place_in_a_batch_moves_a_history_by_rounding_alone() -> None:
+    vectors = np.random.default_rng(0).normal(size=(7, 12))
+    histories = [[0, 1, 2], [3], [4, 5, 6, 0, 1], [2, 2], [6]]
+    encoder = HistoryEncoder("gru", item_vectors=vectors, epochs=1, options=OPTIONS)
+    whole = encoder.fit(histories).transform(histories)
+    for row, history in enumerate(histories):
+        np.testing.assert_allclose(encoder.transform([history])[0], whole[row], atol=1e-5)
+    np.testing.assert_allclose(encoder.transform(histories[::-1]), whole[::-1], atol=1e-5)
 
 
 # ---- parts that are specs: there is no fit to check

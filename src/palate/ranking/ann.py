@@ -54,7 +54,7 @@ class ApproximateRanker(NeighborsMixin, BaseEstimator):
     n_items_, dim_ : int
     n_features_in_ : int
         The width `dim_`, by scikit-learn's name.
-    feature_names_in_ : ndarray of shape (dim,)
+    feature_names_in_ : ndarray of str
         Names of the columns, where `fit` was given a table whose columns have names.
     exact_ : CosineRanker
         The same catalogue, for scores and for :meth:`recall`.

@@ -43,7 +43,7 @@ class CosineRanker(NeighborsMixin, BaseEstimator):
         Width of its vectors.
     n_features_in_ : int
         The same width, by scikit-learn's name.
-    feature_names_in_ : ndarray of shape (dim,)
+    feature_names_in_ : ndarray of str
         Names of the columns, where `fit` was given a table whose columns have names.
     catalogue_ : Catalogue
         What :func:`palate.ops.topk.topk` searches; replaced, never changed, by ``extend``.
