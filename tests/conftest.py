@@ -127,7 +127,7 @@ def snapshot() -> Callable[[Recommender], dict[str, Any]]:
             **{f"weight {name}": value for name, value in weights.items()},
             **{
                 f"moment {name} {key}": value.clone().numpy()
-                for name, moments in model._optimizer_state.items()
+                for name, moments in serving.learning.optimizer_state.items()
                 for key, value in moments.items()
             },
             "items": model.item_ids_.copy(),

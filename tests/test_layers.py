@@ -17,7 +17,7 @@ RANKS = {
     for rank, names in enumerate(
         [
             "exceptions protocols _optional",
-            "ops _validation _random _device _options",
+            "ops _validation _random _device _options _threads",
             "data metrics model_selection datasets",
             "encoders ranking",
             "training queries",
@@ -25,12 +25,15 @@ RANKS = {
             "persistence baselines",
             "recommender",
             "history_encoder",
-            "testing __init__",
+            "testing export __init__",
         ]
     )
     for name in names.split()
 }
-HEAVY = ["transformers", "accelerate", "sentence_transformers", "matplotlib", "faiss", "polars"]
+HEAVY = [
+    *("transformers", "accelerate", "sentence_transformers", "matplotlib", "faiss", "polars"),
+    *("onnx", "onnxruntime", "onnxscript"),
+]
 
 
 def module_name(path):

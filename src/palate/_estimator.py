@@ -35,7 +35,7 @@ from palate.metrics import rank_metrics
 from palate.metrics.ranking import ACCURACY_METRICS
 from palate.ops.similarity import METRICS
 from palate.queries import report_unsupported, user_queries
-from palate.serving import Catalogue, Serving, top_items
+from palate.serving import Catalogue, Learning, Serving, top_items
 
 # Integers up to here are floats too; larger ids would come out changed.
 _EXACT_FLOAT = 2**53
@@ -151,12 +151,15 @@ def code_more(X: Any, items: Any, before: Serving) -> Coded:
     )
 
 
-def serve(planned: Plan, learned: Learned, coded: Coded, histories: Histories) -> Serving:
-    """Make what answers queries from what was learned."""
+def serve(
+    planned: Plan, learned: Learned, coded: Coded, histories: Histories, before: Learning
+) -> Serving:
+    """Make what answers queries from what was learned, now and `before`."""
     vectors = learned.network.catalogue()
     ranker = planned.ranker.fit(vectors)
     return Serving(
-        coded.users, coded.items, coded.table, histories, learned.network, vectors, ranker
+        *(coded.users, coded.items, coded.table, histories, learned.network, vectors, ranker),
+        before.then(learned),
     )
 
 

@@ -36,6 +36,10 @@ class PersistenceError(PalateError, ValueError):
     """A saved model cannot be read: a wrong format version, or missing or unexpected parts."""
 
 
+class DamagedModelError(PersistenceError, IntegrityError):
+    """A file of a saved model does not have the bytes that were written; the message names it."""
+
+
 class PalateWarning(UserWarning):
     """Base class of palate's warnings."""
 
@@ -53,6 +57,7 @@ class TrainingInterruptedWarning(PalateWarning):
 
 
 __all__ = [
+    "DamagedModelError",
     "DataLeakWarning",
     "IntegrityError",
     "InvalidInputError",

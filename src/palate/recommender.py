@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ from palate._inputs import code_list, code_observed, is_histories
 from palate._options import RunOptions
 from palate._parts import NamedPartsMixin
 from palate._random import draw_seed
+from palate._threads import WriterLock, with_n_jobs
 from palate._validation import check_choice, check_int
 from palate.data.frames import native_namespace, shown
 from palate.data.histories import Histories
@@ -31,7 +31,7 @@ from palate.queries import (
     text_queries,
     user_queries,
 )
-from palate.serving import Serving, top_items
+from palate.serving import NOTHING_LEARNED, Serving, top_items
 
 
 class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
@@ -144,6 +144,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
 
     # ---- learning
 
+    @with_n_jobs
     def fit(self, X: Any, y: Any = None, *, items: Any = None) -> Recommender:
         """Learn from scratch: the pretraining stage, then the ranking stage.
 
@@ -181,15 +182,15 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         histories = Histories.from_events(coded.events, len(coded.users))
         options = self._options()
         learned = learn(plan, histories, coded.table, draw_seed(self.random_state), options)
-        serving = estimator.serve(plan, learned, coded, histories)
+        serving = estimator.serve(plan, learned, coded, histories, NOTHING_LEARNED)
         estimator.note_columns(self, X, n_columns)
         self._library = native_namespace(X)
-        self._lock = threading.Lock()
-        self._serving, self.history_ = serving, learned.records
-        self._optimizer_state, self._n_fits = learned.optimizer_state, 1
+        self._lock = WriterLock()
+        self._serving = serving
         self._architecture = estimator.architecture(self)
         return self
 
+    @with_n_jobs
     def partial_fit(
         self, X: Any, y: Any = None, *, items: Any = None, epochs: int | None = None
     ) -> Recommender:
@@ -235,17 +236,14 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             learned = learn_on(
                 plan,
                 before.network,
-                self._optimizer_state,
+                before.learning.optimizer_state,
                 histories,
                 np.unique(coded.events.users),
                 coded.table,
-                draw_seed(self.random_state) + self._n_fits,
+                draw_seed(self.random_state) + before.learning.n_fits,
                 options,
             )
-            self._serving = estimator.serve(plan, learned, coded, histories)
-            self.history_ = self.history_ + learned.records
-            self._optimizer_state = learned.optimizer_state
-            self._n_fits += 1
+            self._serving = estimator.serve(plan, learned, coded, histories, before.learning)
         return self
 
     def observe(self, X: Any, *, on_unsupported_targets: str = "raise") -> Recommender:
@@ -271,6 +269,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             self._serving = serving.with_events(events, users)
         return self
 
+    @with_n_jobs
     def add_items(self, items: Any) -> Recommender:
         """Put new items into the catalogue by their content, without training.
 
@@ -312,6 +311,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
 
     # ---- asking
 
+    @with_n_jobs
     def recommend(
         self,
         users: Sequence[Any] | None = None,
@@ -378,6 +378,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             {"user_id": queries.labels}, scores, codes, serving.items, self._library
         )
 
+    @with_n_jobs
     def recommend_to_items(
         self,
         item_ids: Sequence[Any],
@@ -412,6 +413,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             {"target_item_id": ids}, scores, codes, serving.items, self._library
         )
 
+    @with_n_jobs
     def predict(self, X: Any, *, k: int = 10, filter_viewed: bool = True) -> np.ndarray:
         """Return the best items for the user of each row of X.
 
@@ -434,6 +436,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         _, codes = top_items(serving, queries, k, self._options(), filter_viewed=filter_viewed)
         return estimator.padded_ids(codes, serving.items, k)[rows]
 
+    @with_n_jobs
     def transform(self, X: Any) -> np.ndarray:
         """Return the user vector for the user of each row of X.
 
@@ -455,6 +458,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         """Fit, and return the user vector of each row of X."""
         return self.fit(X, y, items=items).transform(X)
 
+    @with_n_jobs
     def score(
         self,
         X: Any,
@@ -500,6 +504,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted model to a folder, atomically.
 
+        A crash at any moment leaves the folder as it was or with the whole new model. Other
+        threads may ask and change the model meanwhile: what is written is one state.
+
         Parameters
         ----------
         folder : path
@@ -510,7 +517,12 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike[str], *, options: RunOptions | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        options: RunOptions | None = None,
+        mmap: bool = False,
+        verify: bool = True,
     ) -> Recommender:
         """Read a fitted model from a folder; no code from the folder runs.
 
@@ -519,6 +531,11 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         folder : path
         options : RunOptions, default=None
             How to run it here; not part of what is saved.
+        mmap : bool, default=False
+            Leave catalogue, weights and histories in the files, of which the system keeps one
+            copy in memory for all processes. The files are never written to.
+        verify : bool, default=True
+            Compare the checksum of every file; the sizes are compared in any case.
 
         Returns
         -------
@@ -527,10 +544,12 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
 
         Raises
         ------
+        DamagedModelError
+            If a file does not have the bytes that were written; the message names it.
         PersistenceError
             If the folder is not a model of a version that can be read, or is incomplete.
         """
-        return persistence.load(cls, folder, options)
+        return persistence.load(cls, folder, options, mmap=mmap, verify=verify)
 
     # ---- what was learned
 
@@ -548,6 +567,11 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     def item_vectors_(self) -> np.ndarray:
         """The catalogue's vectors."""
         return np.asarray(self._fitted().vectors.cpu().numpy())
+
+    @property
+    def history_(self) -> list[dict[str, Any]]:
+        """One record for each epoch."""
+        return self._fitted().learning.records
 
     @property
     def ranker_(self) -> Any:
@@ -620,7 +644,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         state = dict(state)
         if isinstance(state.get("_library"), str):
             state["_library"] = estimator.library_named(state["_library"])
-            state["_lock"] = threading.Lock()
+            state["_lock"] = WriterLock()
         super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Any:

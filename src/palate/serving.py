@@ -17,11 +17,39 @@ from palate._validation import check_choice
 from palate.data.histories import CodedEvents, Histories
 from palate.data.items import ItemTable
 from palate.data.vocabulary import Vocabulary
+from palate.learning import Learned
 from palate.queries import Queries
 from palate.training.network import TasteNetwork
+from palate.training.optimizer import OptimizerState
 
 # More excluded items than this are cheaper to leave out of the catalogue than to name per user.
 _FEW_EXCLUDED = 256
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What learning goes on from; a part of the state, so that nobody sees half of a change.
+
+    Attributes
+    ----------
+    records : list of dict
+        One for each epoch so far.
+    optimizer_state : dict
+        Moments by parameter name.
+    n_fits : int
+        How often the model has learned: the seed of the next time depends on it.
+    """
+
+    records: list[dict[str, Any]]
+    optimizer_state: OptimizerState
+    n_fits: int
+
+    def then(self, learned: Learned) -> Learning:
+        """Return what to go on from after learning once more."""
+        return Learning(self.records + learned.records, learned.optimizer_state, self.n_fits + 1)
+
+
+NOTHING_LEARNED = Learning([], {}, 0)
 
 
 @dataclass(frozen=True)
@@ -40,6 +68,7 @@ class Serving:
         The catalogue.
     ranker : Ranker
         Fitted on `vectors`.
+    learning : Learning
     """
 
     users: Vocabulary
@@ -49,6 +78,7 @@ class Serving:
     network: TasteNetwork
     vectors: Tensor
     ranker: Any
+    learning: Learning
 
     def with_events(self, events: CodedEvents, users: Vocabulary) -> Serving:
         """Return the model after more events; no weight changes."""

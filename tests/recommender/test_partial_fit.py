@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def new_items() -> pd.DataFrame:
 def moments(model: Recommender) -> dict[str, dict[str, torch.Tensor]]:
     return {
         name: {key: value.clone() for key, value in state.items()}
-        for name, state in model._optimizer_state.items()
+        for name, state in model._serving.learning.optimizer_state.items()
     }
 
 
@@ -94,7 +95,8 @@ def test_moments_make_a_difference(make_recommender: Make, events: pd.DataFrame)
     frame = events.iloc[:6]
     with_past = make_recommender(epochs=2, validation_fraction=0).fit(events)
     without = make_recommender(epochs=2, validation_fraction=0).fit(events)
-    without._optimizer_state = {}
+    forgotten = replace(without._serving.learning, optimizer_state={})
+    without._serving = replace(without._serving, learning=forgotten)
     with_past.partial_fit(frame)
     without.partial_fit(frame)
     assert not np.allclose(with_past.item_vectors_, without.item_vectors_, atol=1e-7)

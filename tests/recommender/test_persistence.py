@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -27,16 +28,18 @@ from palate import (
     SampledSoftmaxObjective,
     Text,
     TransformerEncoder,
-    persistence,
 )
 from palate._parts import known_parts
 from palate.encoders.item.text_model import TextModel
 from palate.exceptions import PersistenceError
+from palate.persistence import folder as folders
+from palate.persistence import writing
+from palate.persistence.checksums import write_config
 
 Make = Callable[..., Recommender]
 FILES = [
     "config.json",
-    "histories.parquet",
+    "histories.safetensors",
     "items.parquet",
     "model.safetensors",
     "optimizer.safetensors",
@@ -95,7 +98,7 @@ def test_the_folder_holds_data_and_no_code(model: Recommender, folder: Path) -> 
         data = path.read_bytes()
         # Every file is read by a format that can hold no code.
         if path.suffix == ".json":
-            assert json.loads(data)["format"] == 1
+            assert json.loads(data)["format"] == 2
         elif path.suffix == ".parquet":
             assert data[:4] == data[-4:] == b"PAR1"
         else:
@@ -125,6 +128,7 @@ def test_items_added_cold_keep_every_bit(
 def test_vectors_of_another_catalogue_are_refused(id_model: Recommender, folder: Path) -> None:
     id_model.save(folder)
     save_file({"vectors": torch.zeros(2, 3)}, folder / "vectors.safetensors")
+    reseal(folder)
     with pytest.raises(PersistenceError) as caught:
         Recommender.load(folder)
     n_items = len(id_model.item_ids_)
@@ -155,7 +159,7 @@ def read_all(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("step", ["write_ids", "_write_histories", "_flat", "rename"])
+@pytest.mark.parametrize("step", ["write_ids", "history_tensors", "flat_moments", "rename"])
 def test_a_failed_save_leaves_the_old_folder(
     step: str, id_model: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch, options: Any
 ) -> None:
@@ -167,17 +171,18 @@ def test_a_failed_save_leaves_the_old_folder(
         raise OSError("disk full")
 
     if step == "rename":
-        rename, calls = Path.rename, []
+        rename, calls = os.rename, []
 
-        def rename_once(self: Path, target: Any) -> Path:
+        def rename_once(source: Any, target: Any) -> None:
             calls.append(target)
             if len(calls) == 2:  # the old folder has just been put aside
                 raise OSError("disk full")
-            return rename(self, target)
+            rename(source, target)
 
-        monkeypatch.setattr(Path, "rename", rename_once)
+        monkeypatch.setattr(os, "rename", rename_once)
+        monkeypatch.setattr(folders, "swap", lambda first, second: False)
     else:
-        monkeypatch.setattr(persistence, step, fail)
+        monkeypatch.setattr(writing, step, fail)
     with pytest.raises(OSError, match=r"^disk full$"):
         id_model.save(folder)
     monkeypatch.undo()
@@ -244,8 +249,13 @@ def test_no_folder_at_all(folder: Path) -> None:
     names = "config.json, model.safetensors, vectors.safetensors, optimizer.safetensors"
     assert str(caught.value) == (
         f"{str(folder)!r} is not a complete saved model; it lacks {names}, users.parquet, "
-        "items.parquet, histories.parquet."
+        "items.parquet, histories.safetensors."
     )
+
+
+def reseal(folder: Path) -> None:
+    """Write the checksums again, as if the files had been saved as they are now."""
+    write_config(folder, json.loads((folder / "config.json").read_text()))
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -260,7 +270,7 @@ def test_another_format_is_refused(id_model: Recommender, folder: Path) -> None:
     with pytest.raises(PersistenceError) as caught:
         Recommender.load(folder)
     assert str(caught.value) == (
-        "config.json must have format 1; got 99. Another version of palate wrote this model."
+        "config.json must have format 1 or 2; got 99. Another version of palate wrote this model."
     )
 
 
@@ -279,6 +289,7 @@ def test_unexpected_and_missing_tensors_are_listed(id_model: Recommender, folder
     weights["surprise"] = torch.zeros(2)
     del weights["log_scale"], weights["mask_vector"]
     save_file(weights, folder / "model.safetensors")
+    reseal(folder)
     with pytest.raises(PersistenceError) as caught:
         Recommender.load(folder, options=RunOptions(device="cpu"))
     assert str(caught.value) == (
@@ -292,6 +303,7 @@ def test_tensors_of_another_shape_are_named(id_model: Recommender, folder: Path)
     weights = load_file(folder / "model.safetensors")
     weights["items.weight"] = weights["items.weight"][:-1].clone()
     save_file(weights, folder / "model.safetensors")
+    reseal(folder)
     with pytest.raises(PersistenceError) as caught:
         Recommender.load(folder, options=RunOptions(device="cpu"))
     assert str(caught.value) == (

@@ -1,0 +1,208 @@
+"""From a folder to a fitted model; no code from the folder runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from palate._estimator import architecture, library_named
+from palate._options import RunOptions
+from palate._parts import decode_value, resolve_part
+from palate._threads import WriterLock, torch_threads
+from palate._validation import check_choice
+from palate.data.histories import CodedEvents, Histories
+from palate.data.ids_table import read_ids
+from palate.data.items import ItemTable
+from palate.data.vocabulary import Vocabulary
+from palate.exceptions import PersistenceError
+from palate.persistence.checksums import CONFIG, check_files, read_config
+from palate.persistence.folder import located
+from palate.persistence.parts import (
+    decode_random_state,
+    fill,
+    histories_of,
+    nested_moments,
+    ranker_of,
+)
+from palate.persistence.tensors import read_tensors
+from palate.persistence.writing import (
+    EVENTS,
+    FILES,
+    FORMAT,
+    HISTORIES,
+    ITEMS,
+    OPTIMIZER,
+    USERS,
+    VECTORS,
+    WEIGHTS,
+)
+from palate.serving import Learning, Serving
+from palate.training.network import TasteNetwork
+
+LIBRARIES = ("pandas", "polars", "pyarrow")
+#: Formats that can be read.
+FORMATS = (1, FORMAT)
+_TRIES = 5
+
+R = TypeVar("R")
+
+
+def load(
+    cls: Callable[..., R],
+    folder: str | os.PathLike[str],
+    options: RunOptions | None,
+    *,
+    mmap: bool = False,
+    verify: bool = True,
+) -> R:
+    """Read a fitted recommender of class `cls` from a folder.
+
+    A folder that is replaced meanwhile is read again.
+
+    Raises
+    ------
+    DamagedModelError
+        If a file does not have the bytes that were written.
+    PersistenceError
+        If a file is absent, the format is another one, or tensors are missing or unexpected.
+    """
+    check_choice("mmap", mmap, (True, False))
+    check_choice("verify", verify, (True, False))
+    target = Path(os.path.realpath(folder))
+    for last in (*[False] * (_TRIES - 1), True):
+        source = located(target)
+        before = _stamp(source)
+        try:
+            found = _read(cls, source, options, mmap=mmap, verify=verify)
+        except (PersistenceError, OSError):
+            if last or _stamp(source) == before:
+                raise
+        else:
+            if last or _stamp(source) == before:
+                return found
+    raise AssertionError("unreachable")
+
+
+def _stamp(folder: Path) -> tuple[Any, ...]:
+    """Return what changes when a folder is replaced."""
+    try:
+        return folder.stat().st_ino, (folder / CONFIG).read_bytes()
+    except OSError:
+        return ()
+
+
+def _read(
+    cls: Callable[..., R], source: Path, options: RunOptions | None, *, mmap: bool, verify: bool
+) -> R:
+    present = {path.name for path in source.iterdir()} if source.is_dir() else set()
+    old = EVENTS in present
+    names = (*FILES[:-1], EVENTS) if old else FILES
+    if missing := [name for name in names if name not in present]:
+        raise PersistenceError(
+            f"{str(source)!r} is not a complete saved model; it lacks {', '.join(missing)}."
+        )
+    config = read_config(source, FORMATS, verify=verify)
+    check_files(source, config, verify=verify)
+    try:
+        return _assemble(cls, source, config, options, mmap=mmap and not old)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PersistenceError(
+            f"{CONFIG} must describe the files beside it; got {type(error).__name__}: {error}."
+        ) from error
+
+
+def _assemble(
+    cls: Callable[..., R],
+    source: Path,
+    config: dict[str, Any],
+    options: RunOptions | None,
+    *,
+    mmap: bool,
+) -> R:
+    params = dict(config["params"])
+    params["random_state"] = decode_random_state(params["random_state"])
+    rec: Any = cls(
+        **{n: v if n == "random_state" else decode_value(v) for n, v in params.items()},
+        options=options,
+    )
+    run = RunOptions() if options is None else options
+    with torch_threads(run.n_jobs):
+        rec._serving = _serving(rec, source, config, run, mmap=mmap)
+    rec._architecture = architecture(rec)
+    # Only these names: a file must not choose what is imported.
+    library = config["library"] if config["library"] in LIBRARIES else "pandas"
+    rec._library, rec._lock = library_named(library), WriterLock()
+    if config["n_features_in"] is not None:
+        rec.n_features_in_ = config["n_features_in"]
+    if config["columns"]:
+        rec.feature_names_in_ = np.array(config["columns"], dtype=object)
+    return rec  # type: ignore[no-any-return]
+
+
+def _serving(
+    rec: Any, source: Path, config: dict[str, Any], options: RunOptions, *, mmap: bool
+) -> Serving:
+    users, _ = read_ids(source / USERS, config["users"])
+    items, content = read_ids(source / ITEMS, config["items"])
+    network = _network(
+        rec, ItemTable(content), read_tensors(source / WEIGHTS, mapped=mmap), options, mapped=mmap
+    )
+    found = read_tensors(source / VECTORS, mapped=mmap)
+    # Computed again in one batch, they could differ in their last bits.
+    vectors = found["vectors"].to(options.torch_device)
+    if vectors.shape != (len(items), rec.dim):
+        raise PersistenceError(
+            f"{VECTORS} must hold one vector of width {rec.dim} for each of {len(items)} items; "
+            f"it holds an array of shape {tuple(vectors.shape)}."
+        )
+    moments = nested_moments(read_tensors(source / OPTIMIZER, mapped=mmap))
+    return Serving(
+        Vocabulary(users),
+        Vocabulary(items),
+        ItemTable(content),
+        _histories(source, config, len(users), mapped=mmap),
+        network,
+        vectors,
+        ranker_of(_ranker(rec), vectors, found.get("scored")),
+        Learning(config["history"], moments, config["n_fits"]),
+    )
+
+
+def _network(
+    rec: Any, table: ItemTable, weights: dict[str, Tensor], options: RunOptions, *, mapped: bool
+) -> TasteNetwork:
+    prefix = "items."
+    state = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+    with torch.random.fork_rng(devices=[]):
+        items = resolve_part("item_encoder", rec.item_encoder).build(table, rec.dim, options, state)
+        network = TasteNetwork(
+            items,
+            resolve_part("user_encoder", rec.user_encoder),
+            rec.dim,
+            rec.metric,
+            torch.zeros(len(table), dtype=torch.bool),
+        )
+    fill(network, weights, WEIGHTS, mapped=mapped)
+    return network.to(options.torch_device).eval()
+
+
+def _ranker(rec: Any) -> Any:
+    ranker = resolve_part("ranker", rec.ranker)
+    return ranker.set_params(metric=rec.metric) if isinstance(rec.ranker, str) else ranker
+
+
+def _histories(source: Path, config: dict[str, Any], n_users: int, *, mapped: bool) -> Histories:
+    if config["format"] > 1:
+        return histories_of(read_tensors(source / HISTORIES, mapped=mapped), config["times"])
+    frame = pd.read_parquet(source / EVENTS)
+    arrays = [
+        frame[n].to_numpy() if n in frame else None for n in ("user", "item", "time", "weight")
+    ]
+    return Histories.from_events(CodedEvents(*arrays), n_users)  # type: ignore[arg-type]
