@@ -46,6 +46,9 @@ def test_the_code_of_a_page_prints_what_the_page_says(page, tmp_path, monkeypatc
     code = code_of(page)
     if "bert" in code and not HAS_MINILM:
         pytest.skip("needs the weights of palate[minilm]")
+    if "palate.export" in code:
+        for module in ("onnx", "onnxruntime", "onnxscript"):
+            pytest.importorskip(module, reason="needs palate[export]")
     monkeypatch.setenv("PALATE_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     test = doctest.DocTestParser().get_doctest(code, {}, name_of(page), str(page), 0)
@@ -93,7 +96,7 @@ def test_every_page_is_in_the_table_of_contents():
 
 
 # Pages of the folder that tell how, not how well: their own code is their script.
-HOW_TO = {"index", "scikit_learn"}
+HOW_TO = {"index", "scikit_learn", "testing_your_project", "export"}
 GUIDES = sorted(p for p in (DOCS / "guides").glob("*.md") if p.stem not in HOW_TO)
 
 

@@ -41,7 +41,7 @@ _HOMES = {
     "Text": "palate.queries",
     "TransformerEncoder": "palate.encoders.user.transformer",
 }
-_MODULES = ("baselines", "datasets", "metrics", "model_selection", "ops", "testing")
+_MODULES = ("baselines", "datasets", "export", "metrics", "model_selection", "ops", "testing")
 
 __all__ = [
     "ApproximateRanker",
