@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from palate import ApproximateRanker, CosineRanker, Recommender, RunOptions
+from palate.exceptions import UnsupportedTargetError
 from palate.export import OnnxRecommender, to_onnx
 
 TOLERANCE = 1e-4
@@ -154,3 +155,13 @@ def test_a_model_of_ints_and_one_of_a_short_catalogue(
     assert found["item_id"].dtype == rec.recommend(histories=[[7]])["item_id"].to_numpy().dtype
     assert_equal_answers(rec, reader, histories=[[7], [3, 11]], k=10)
     assert len(reader.recommend([[7, 3, 11]])["item_id"]) == 0
+
+
+def test_moments_as_ids(make_recommender: Callable[..., Recommender], tmp_path: Path) -> None:
+    days = pd.date_range("2024-01-01", periods=5).to_numpy()
+    rec = make_recommender(user_encoder="gru").fit([days[[0, 1, 2]], days[[2, 3, 4]]])
+    reader = OnnxRecommender(to_onnx(rec, tmp_path / "export"))
+    assert_equal_answers(rec, reader, histories=[[days[1]], [pd.Timestamp(days[2]), days[0]]], k=3)
+    for ask in (reader.recommend, rec.recommend):
+        with pytest.raises(UnsupportedTargetError, match="unknown to the model: 2025-01-01"):
+            ask(histories=[[np.datetime64("2025-01-01", "ns")]])

@@ -121,3 +121,18 @@ def test_what_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidParameterError) as caught:
         make_interactions(**arguments)
     assert str(caught.value) == message
+
+
+def test_a_user_of_very_many_events_stays_in_the_year() -> None:
+    events, _ = make_interactions(1, 700, 700, 0)
+    assert events["timestamp"].is_unique and events["timestamp"].dt.year.eq(2024).all()
+    assert (events["timestamp"].iloc[-1] - events["timestamp"].iloc[0]).days <= 65
+
+
+def test_names_of_the_package() -> None:
+    from palate import testing
+
+    assert all(callable(getattr(testing, name)) for name in testing.__all__)
+    with pytest.raises(AttributeError) as caught:
+        testing.nothing  # noqa: B018
+    assert str(caught.value) == "module 'palate.testing' has no attribute 'nothing'"
