@@ -15,8 +15,8 @@ import numpy as np
 from palate.exceptions import InvalidParameterError
 
 
-def check_int(name: str, value: Any, *, minimum: int = 0) -> int:
-    """Return `value` as an int of at least `minimum`.
+def check_int(name: str, value: Any, *, minimum: int = 0, maximum: int | None = None) -> int:
+    """Return `value` as an int of at least `minimum` and at most `maximum`.
 
     Examples
     --------
@@ -28,6 +28,8 @@ def check_int(name: str, value: Any, *, minimum: int = 0) -> int:
         raise InvalidParameterError(
             f"{name} must be an integer of at least {minimum}; got {value!r}."
         )
+    if maximum is not None and value > maximum:
+        raise InvalidParameterError(f"{name} must be an integer of at most {maximum}; got {value}.")
     return int(value)
 
 
