@@ -21,6 +21,8 @@ __all__ = ["Catalogue", "ItemLists", "TopK", "topk"]
 
 #: Queries searched together at most.
 QUERY_BLOCK = 1024
+# Longest list: the back ends count places in 32 bits.
+_MOST = 2**31 - 1
 
 
 class TopK(NamedTuple):
@@ -94,7 +96,7 @@ def topk(
     >>> topk(torch.tensor([[0.0, 3.0]]), items, k=3, exclude=([0], [1])).indices
     tensor([[ 2,  0, -1]])
     """
-    check_int("k", k, minimum=1)
+    check_int("k", k, minimum=1, maximum=_MOST)
     check_int("memory_budget", memory_budget, minimum=1)
     if item_block is not None:
         check_int("item_block", item_block, minimum=1)
@@ -152,6 +154,8 @@ def check_matrix(name: str, value: Any) -> None:
     """Raise unless `value` is a two-dimensional float tensor."""
     if not isinstance(value, Tensor):
         got = type(value).__name__
+    elif value.layout != torch.strided:
+        got = f"{value.layout} of shape {tuple(value.shape)}"
     elif value.ndim != 2 or not value.is_floating_point():
         got = f"{value.dtype} of shape {tuple(value.shape)}"
     else:
