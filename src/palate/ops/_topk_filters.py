@@ -27,7 +27,7 @@ class ItemLists(NamedTuple):
 
 def as_codes(name: str, values: Any) -> Tensor:
     """Return `values` as a 1-D int64 CPU tensor, or say what is wrong."""
-    codes = torch.as_tensor(values)
+    codes = values if isinstance(values, Tensor) else _as_tensor(name, values)
     if codes.numel() == 0:
         codes = codes.to(torch.int64)
     if (
@@ -41,6 +41,19 @@ def as_codes(name: str, values: Any) -> Tensor:
             f"{tuple(codes.shape)}."
         )
     return codes.detach().to("cpu", torch.int64)
+
+
+def _as_tensor(name: str, values: Any) -> Tensor:
+    """Return a list or array as a tensor: torch takes no negative strides and no foreign bytes."""
+    got = type(values).__name__
+    try:
+        array = np.require(values, requirements=["C", "W"])
+        if array.dtype.kind in "iufcb":
+            return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        got = f"{array.dtype} of shape {array.shape}"
+    except (TypeError, ValueError):  # lists of several lengths
+        got = f"a {got} that is ragged"
+    raise InvalidParameterError(f"{name} must be one-dimensional integers; got {got}.")
 
 
 def check_range(name: str, codes: Tensor, size: int) -> None:
