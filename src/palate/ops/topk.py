@@ -21,7 +21,7 @@ __all__ = ["Catalogue", "ItemLists", "TopK", "topk"]
 
 #: Queries searched together at most.
 QUERY_BLOCK = 1024
-# Longest list: the back ends count places in 32 bits.
+# Longest list: beyond, torch runs out of memory or of bits.
 _MOST = 2**31 - 1
 
 
