@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -19,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from palate import (
+    BertEncoder,
     CosineRanker,
     Fusion,
     GRUEncoder,
@@ -89,6 +92,103 @@ def test_a_loaded_model_keeps_learning(
     for one in (model, loaded):
         one.set_params(validation_fraction=0).partial_fit(new, items=items, epochs=2)
     assert_same(snapshot(model), snapshot(loaded))
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"user_encoder": "gru"},
+        {"user_encoder": TransformerEncoder(dropout=0.3), "validation_fraction": 0.4},
+        {"objective": SampledSoftmaxObjective(5), "random_state": np.random.RandomState(5)},
+        {"item_encoder": "bert+id", "pretrain_epochs": 1, "learning_rate": 0.01},
+        {"item_encoder": "live", "batch_size": 3},
+    ],
+)
+def test_learning_on_is_equal_to_never_having_stopped(
+    params: dict[str, Any],
+    mmap: bool,
+    make_recommender: Make,
+    tiny_bert: str,
+    events: pd.DataFrame,
+    items: pd.DataFrame,
+    folder: Path,
+    options: RunOptions,
+    snapshot: Any,
+    assert_same: Any,
+) -> None:
+    if params.get("item_encoder") == "live":
+        live = Fusion([BertEncoder(tiny_bert, finetune="last"), IdEncoder()])
+        params = {**params, "item_encoder": live}
+    content = items if "item_encoder" in params else None
+    model = make_recommender(**copy.deepcopy(params)).fit(events, items=content)
+    a = pd.DataFrame({"user_id": ["x", "u1", "x"], "item_id": ["i2", "n1", "i5"]})
+    b = pd.DataFrame({"user_id": ["u1", "y", "y"], "item_id": ["i3", "n2", "n1"]})
+    a["timestamp"], b["timestamp"] = (77, 78, 79), (80, 81, 82)
+    more = pd.DataFrame({"item_id": ["n1", "n2"], "title": ["a new lamp", "a new chair"]})
+    more = more if content is not None else None
+    model.partial_fit(a, items=more, epochs=2)
+    model.save(folder)
+    loaded = Recommender.load(folder, options=options, mmap=mmap)
+    for one in (model, loaded):
+        one.partial_fit(b, items=more, epochs=3)
+    if isinstance(model.random_state, np.random.RandomState):
+        assert model.random_state.random_sample() == loaded.random_state.random_sample()
+        loaded.random_state = model.random_state  # else their addresses would differ below
+    assert_same(snapshot(model), snapshot(loaded))
+
+
+def test_the_state_of_the_optimiser_matters(
+    model: Recommender, folder: Path, options: RunOptions, events: pd.DataFrame
+) -> None:
+    """So the test above would see it missing."""
+    model.set_params(validation_fraction=0).save(folder)
+    found = []
+    for forget in (False, True):
+        loaded = Recommender.load(folder, options=options)
+        if forget:
+            learning = dataclasses.replace(loaded._serving.learning, optimizer_state={})
+            loaded._serving = dataclasses.replace(loaded._serving, learning=learning)
+        found.append(loaded.partial_fit(events[:5], epochs=1).item_vectors_)
+    assert not np.array_equal(*found)
+
+
+def test_a_model_trained_on_a_gpu_loads_without_one(
+    model: Recommender, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saving asks every tensor onto the CPU, and the folder names no device."""
+    moved, plain = [], Tensor.cpu
+
+    def cpu(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        moved.append(self.data_ptr())
+        return plain(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tensor, "cpu", cpu)
+        model.set_params(options=RunOptions(device="cuda")).save(folder)
+    serving = model._serving
+    tensors = [*serving.network.state_dict().values(), serving.vectors]
+    assert {tensor.data_ptr() for tensor in tensors if tensor.numel()} <= set(moved)
+    assert b"cuda" not in b"".join(read_all(folder).values())
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        loaded = Recommender.load(folder)
+        assert loaded._serving.vectors.device.type in ("cpu", "mps")
+        answers = model.set_params(options=None).recommend(k=3)
+        pd.testing.assert_frame_equal(loaded.recommend(k=3), answers)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="trains on CUDA")
+def test_a_model_that_was_trained_on_cuda_goes_on_without(
+    make_recommender: Make, events: pd.DataFrame, folder: Path
+) -> None:
+    there = RunOptions(device="cuda", progress=False)
+    model = make_recommender(options=there).fit(events)
+    model.save(folder)
+    loaded = Recommender.load(folder, options=RunOptions(device="cpu", progress=False))
+    np.testing.assert_array_equal(loaded.item_vectors_, model.item_vectors_)
+    loaded.partial_fit(events[:3], epochs=1)
+    assert np.isfinite(loaded.item_vectors_).all()
 
 
 def test_the_folder_holds_data_and_no_code(model: Recommender, folder: Path) -> None:

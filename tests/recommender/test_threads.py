@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from palate import Recommender
+from palate.data.vocabulary import Vocabulary
 
 CHANGES: list[Callable[[Recommender], Any]] = [
     lambda m: m.observe(event("u0", "i12", 50)),
@@ -134,3 +138,66 @@ def test_a_failed_writer_lets_the_next_one_in(fitted_once: Recommender) -> None:
     done.join(timeout=10)
     assert not done.is_alive()
     assert np.isfinite(model.transform(pd.DataFrame({"user_id": ["u0"]}))).all()
+
+
+def test_readers_do_not_wait_for_a_writer(fitted_once: Recommender, folder: Path) -> None:
+    model = copy.deepcopy(fitted_once)
+    done: list[str] = []
+
+    def read() -> None:
+        for name, ask in answers(model).items():
+            ask()
+            done.append(name)
+        model.recommend(texts=[["a red lamp"]], k=1)
+        model.save(folder)
+        pickle.loads(pickle.dumps(model)).recommend(k=1)
+        done.append("rest")
+
+    with model._lock:  # as a writer that trains holds it
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        reader.join(timeout=30)
+        assert done == [*answers(model), "rest"]
+
+
+def test_a_saved_or_copied_model_is_one_state(
+    fitted_once: Recommender, folder: Path, options: Any
+) -> None:
+    """What `partial_fit` changes is changed at once: moments belong to the weights beside them."""
+    model = copy.deepcopy(fitted_once)
+    model.set_params(validation_fraction=0)
+    states = [model._serving]
+    stop = threading.Event()
+    wrong: list[Any] = []
+
+    def keep() -> None:
+        try:
+            while not stop.is_set():
+                model.save(folder)
+                for one in (Recommender.load(folder, options=options), copy.deepcopy(model)):
+                    n = one._serving.learning.n_fits - 1
+                    found = one._serving.learning.optimizer_state["log_scale"]["exp_avg"]
+                    steps = states[n].learning.optimizer_state["log_scale"]["exp_avg"]
+                    assert torch.equal(found, steps)
+                    np.testing.assert_array_equal(one.item_vectors_, states[n].vectors.numpy())
+                    assert len(one.history_) == len(states[n].learning.records)
+        except BaseException as error:
+            wrong.append(error)
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    for time in range(6):
+        after = copy.copy(model)
+        after.partial_fit(event("u0", "i3", 60 + time), epochs=1)
+        states.append(after._serving)  # known before it can be seen
+        model.partial_fit(event("u0", "i3", 60 + time), epochs=1)
+    stop.set()
+    keeper.join()
+    assert wrong == []
+
+
+def test_a_vocabulary_is_ready_before_it_is_shared() -> None:
+    """pandas builds its hash at the first look-up, and half of one finds half of the ids."""
+    for ids in (np.arange(9) * 7, np.array(["a", "b"], dtype=object)):
+        assert Vocabulary(ids)._base._engine.is_mapping_populated
+        assert Vocabulary().extend(ids)._base._engine.is_mapping_populated
