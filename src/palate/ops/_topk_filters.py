@@ -45,15 +45,18 @@ def as_codes(name: str, values: Any) -> Tensor:
 
 def _as_tensor(name: str, values: Any) -> Tensor:
     """Return a list or array as a tensor: torch takes no negative strides and no foreign bytes."""
-    got = type(values).__name__
+    if isinstance(values, np.ndarray):
+        got = f"{values.dtype} of shape {values.shape}"
+        if values.dtype.kind in "iufcb":
+            values = np.require(values, values.dtype.newbyteorder("="), requirements=["C", "W"])
+    else:
+        got = type(values).__name__
     try:
-        array = np.require(values, requirements=["C", "W"])
-        if array.dtype.kind in "iufcb":
-            return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
-        got = f"{array.dtype} of shape {array.shape}"
-    except (TypeError, ValueError):  # lists of several lengths
-        got = f"a {got} that is ragged"
-    raise InvalidParameterError(f"{name} must be one-dimensional integers; got {got}.")
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidParameterError(
+            f"{name} must be one-dimensional integers; got {got}."
+        ) from error
 
 
 def check_range(name: str, codes: Tensor, size: int) -> None:
