@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format coverage docs notebook clean
+.PHONY: demo test stress lint format coverage docs notebook clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -28,6 +28,10 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest $(ARGS)
+
+# Readers and a writer for 30 seconds, and a process killed at every line of a save.
+stress: $(VENV)/test.stamp
+	PALATE_STRESS_SECONDS=30 $(BIN)/python -m pytest -s tests/stress tests/persistence $(ARGS)
 
 coverage: $(VENV)/test.stamp
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)

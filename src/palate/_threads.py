@@ -6,10 +6,11 @@ import ctypes
 import functools
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 
@@ -20,9 +21,41 @@ F = TypeVar("F", bound=Callable[..., Any])
 _forked: int | None = None
 
 
+class ForkedLock:
+    """A lock that is free again in a forked process, where its holder does not live.
+
+    Examples
+    --------
+    >>> lock = ForkedLock()
+    >>> with lock:
+    ...     pass
+    """
+
+    _all: ClassVar[weakref.WeakSet[ForkedLock]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc: Any) -> None:
+        # In a process that was forked inside the block, the lock is another one.
+        if self._lock.locked():
+            self._lock.release()
+
+    @classmethod
+    def renew_all(cls) -> None:
+        """Make all locks new."""
+        for lock in list(cls._all):
+            lock._lock = threading.Lock()
+
+
 def _note_fork() -> None:
     global _forked
     _forked = threading.get_ident()
+    ForkedLock.renew_all()
 
 
 if hasattr(os, "register_at_fork"):
@@ -141,25 +174,3 @@ def _reaches_torch(set_openmp: Callable[[int], Any]) -> bool:
     thread.start()
     thread.join()
     return seen == [0]
-
-
-class WriterLock:
-    """A lock for writers, free again in a forked process: its holder does not live there.
-
-    Examples
-    --------
-    >>> lock = WriterLock()
-    >>> with lock:
-    ...     pass
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._process = threading.Lock(), os.getpid()
-
-    def __enter__(self) -> None:
-        if self._process != os.getpid():
-            self._lock, self._process = threading.Lock(), os.getpid()
-        self._lock.acquire()
-
-    def __exit__(self, *exc: Any) -> None:
-        self._lock.release()

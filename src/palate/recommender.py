@@ -17,7 +17,7 @@ from palate._inputs import code_list, code_observed, is_histories
 from palate._options import RunOptions
 from palate._parts import NamedPartsMixin
 from palate._random import draw_seed
-from palate._threads import WriterLock, with_n_jobs
+from palate._threads import ForkedLock, with_n_jobs
 from palate._validation import check_choice, check_int
 from palate.data.frames import native_namespace, shown
 from palate.data.histories import Histories
@@ -185,7 +185,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         serving = estimator.serve(plan, learned, coded, histories, NOTHING_LEARNED)
         estimator.note_columns(self, X, n_columns)
         self._library = native_namespace(X)
-        self._lock = WriterLock()
+        self._lock = ForkedLock()
         self._serving = serving
         self._architecture = estimator.architecture(self)
         return self
@@ -644,7 +644,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         state = dict(state)
         if isinstance(state.get("_library"), str):
             state["_library"] = estimator.library_named(state["_library"])
-            state["_lock"] = WriterLock()
+            state["_lock"] = ForkedLock()
         super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Any:

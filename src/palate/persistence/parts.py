@@ -124,8 +124,10 @@ def ranker_of(ranker: Any, vectors: Tensor, rows: Tensor | None) -> Any:
         return ranker.fit(vectors)
     int8 = ranker.storage == "int8"
     segment = segment_of(ready.to(vectors.device), ranker.metric, int8=int8)
-    ranker.catalogue_ = Catalogue(ranker.metric, (segment,), *vectors.shape, ranker.storage)
     ranker.n_items_, ranker.dim_ = vectors.shape
+    ranker.catalogue_ = Catalogue(
+        ranker.metric, (segment,), ranker.n_items_, ranker.dim_, ranker.storage
+    )
     return ranker
 
 
@@ -140,7 +142,8 @@ def encode_random_state(value: Any) -> Any:
     """Return `random_state` as JSON, a generator with where it stands."""
     if not isinstance(value, np.random.RandomState):
         return value.item() if isinstance(value, np.integer) else value
-    kind, keys, at, has_gauss, gauss = value.get_state(legacy=True)
+    state: tuple[Any, ...] = value.get_state(legacy=True)  # type: ignore[assignment]
+    kind, keys, at, has_gauss, gauss = state
     if kind != _MERSENNE:
         raise PersistenceError(
             f"random_state must be None, an integer or a RandomState over {_MERSENNE} to be "

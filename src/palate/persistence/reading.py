@@ -15,7 +15,7 @@ from torch import Tensor
 from palate._estimator import architecture, library_named
 from palate._options import RunOptions
 from palate._parts import decode_value, resolve_part
-from palate._threads import WriterLock, torch_threads
+from palate._threads import ForkedLock, torch_threads
 from palate._validation import check_choice
 from palate.data.histories import CodedEvents, Histories
 from palate.data.ids_table import read_ids
@@ -138,7 +138,7 @@ def _assemble(
     rec._architecture = architecture(rec)
     # Only these names: a file must not choose what is imported.
     library = config["library"] if config["library"] in LIBRARIES else "pandas"
-    rec._library, rec._lock = library_named(library), WriterLock()
+    rec._library, rec._lock = library_named(library), ForkedLock()
     if config["n_features_in"] is not None:
         rec.n_features_in_ = config["n_features_in"]
     if config["columns"]:

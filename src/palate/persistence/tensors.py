@@ -59,7 +59,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         for tensor in ready.values():
             size = tensor.numel() * tensor.element_size()
             if size:
-                file.write(memoryview(tensor.view(-1).view(torch.uint8).numpy()))
+                file.write(tensor.view(-1).view(torch.uint8).numpy().data)
             file.write(bytes(_missing(size)))
 
 
@@ -87,7 +87,7 @@ def read_tensors(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             size = 8 + int.from_bytes(data[:8], "little")
-            header = json.loads(data[8:size]) if size <= len(data) else None
+            header: dict[str, Any] = json.loads(data[8:size])
             views = {
                 name: _view(data, size, entry)
                 for name, entry in header.items()

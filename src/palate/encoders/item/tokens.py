@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from palate._threads import ForkedLock
 from palate._validation import check_int
 from palate.exceptions import InvalidInputError
 
 # A fast tokenizer refuses two threads at once. One lock for all: models stay copyable.
-_TOKENIZING = threading.Lock()
+_TOKENIZING = ForkedLock()
 
 
 class TextTokenizer:
