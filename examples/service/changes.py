@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -54,19 +54,26 @@ def replay(model: Recommender, changes: Iterable[Change]) -> tuple[Recommender, 
     """
     skipped = 0
     for batch in _batches(changes):
-        model, outcomes = apply_each(model, batch)
-        for change, error in zip(batch, outcomes, strict=True):
-            if error is None:
-                continue
-            if not isinstance(error, PalateError):
-                raise error
-            rows = [_row(change, place) for place in range(rows_of(change))]
-            if len(rows) > 1:
-                model, failed = replay(model, rows)
-                skipped += failed
-            else:
-                skipped += 1
+        model, failed = _fitting(model, batch)
+        skipped += failed
     return model, skipped
+
+
+def _fitting(model: Recommender, changes: list[Change]) -> tuple[Recommender, int]:
+    """Apply changes of one form in their order, by halves where they do not fit as a whole."""
+    try:
+        return _applied(model, _joined(changes)), 0
+    except PalateError:
+        rows = rows_of(changes[0])
+        if len(changes) == rows == 1:
+            return model, 1
+    if len(changes) > 1:
+        halves = [changes[: len(changes) // 2], changes[len(changes) // 2 :]]
+    else:
+        halves = [[_rows(changes[0], 0, rows // 2)], [_rows(changes[0], rows // 2, rows)]]
+    model, before = _fitting(model, halves[0])
+    model, behind = _fitting(model, halves[1])
+    return model, before + behind
 
 
 def _applied(model: Recommender, change: Change) -> Recommender:
@@ -92,20 +99,21 @@ def _joined(changes: Sequence[Change]) -> Change:
     return {**changes[0], "columns": columns}
 
 
-def _row(change: Change, place: int) -> Change:
-    return {**change, "columns": {n: [v[place]] for n, v in change["columns"].items()}}
+def _rows(change: Change, start: int, stop: int) -> Change:
+    return {**change, "columns": {n: v[start:stop] for n, v in change["columns"].items()}}
 
 
-def _batches(changes: Iterable[Change]) -> Iterable[list[Change]]:
-    batch: list[Change] = []
-    rows = 0
-    for change in changes:
-        if change["kind"] == "events":
-            change = {**change, "unknown": "ignore"}
-        batch.append(change)
-        rows += rows_of(change)
-        if rows >= _ROWS_AT_ONCE:
+def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """Yield runs of changes of one form; unknown items of the log are not an error."""
+    lenient = (c | {"unknown": "ignore"} if c["kind"] == "events" else c for c in changes)
+    for _, group in groupby(lenient, key=_form):
+        batch: list[Change] = []
+        rows = 0
+        for change in group:
+            batch.append(change)
+            rows += rows_of(change)
+            if rows >= _ROWS_AT_ONCE:
+                yield batch
+                batch, rows = [], 0
+        if batch:
             yield batch
-            batch, rows = [], 0
-    if batch:
-        yield batch

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,15 @@ class Settings:
         >>> Settings.from_env({"PALATE_MAX_K": "50"}).max_k
         50
         """
-        given = {}
+        given: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             name = f"PALATE_{field.name.upper()}"
-            if name in env:
-                kind = type(field.default)
-                try:
-                    given[field.name] = (Path if isinstance(field.default, Path) else kind)(
-                        env[name]
-                    )
-                except ValueError as error:
-                    raise ValueError(
-                        f"{name} must be of type {kind.__name__}; got {env[name]!r}."
-                    ) from error
+            if name not in env:
+                continue
+            kind = Path if field.name == "state" else type(field.default)
+            try:
+                given[field.name] = kind(env[name])
+            except ValueError as error:
+                must = f"{name} must be of type {kind.__name__}"
+                raise ValueError(f"{must}; got {env[name]!r}.") from error
         return cls(**given)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 if str(EXAMPLES) not in sys.path:
     sys.path.insert(0, str(EXAMPLES))
 
+# What the service would import when it first needs it.
+LAZY = ("safetensors.torch", "pandas", "pyarrow.parquet", "torch", "uvicorn.protocols.http.auto")
 QUIET = RunOptions(device="cpu", progress=False)
 ITEMS = [f"i{i}" for i in range(13)]
-
-
-def pytest_report_header() -> str | None:
-    return f"tests/service is skipped: {', '.join(ABSENT)} absent" if ABSENT else None
 
 
 def serve(state: Path, port: int, settings: dict[str, Any]) -> None:
@@ -101,22 +100,36 @@ class Server:
 def fork_context() -> Any:
     """Processes forked from one that has imported everything: they start in a moment."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["uvicorn", "service.app", "palate"])
+    context.set_forkserver_preload(["uvicorn", "service.app", "palate.recommender", *LAZY])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLES), *sys.path]))
+        forkserver.ensure_running()
     return context
 
 
-@pytest.fixture
-def start(fork_context: Any) -> Iterator[Callable[..., Server]]:
-    """Start services, each on a state folder; those that still run are ended after the test."""
+def starting(context: Any) -> Iterator[Callable[..., Server]]:
+    """Start services, each on a state folder; end those that still run at the end."""
     servers: list[Server] = []
 
     def run(state: Path, *, ready: bool = True, **settings: Any) -> Server:
-        servers.append(Server(fork_context, state, {"save_seconds": 0, "threads": 1, **settings}))
+        servers.append(Server(context, state, {"save_seconds": 0, "threads": 1, **settings}))
         return servers[-1].wait(ready)
 
     yield run
     for server in servers:
         server.kill()
+
+
+@pytest.fixture
+def start(fork_context: Any) -> Iterator[Callable[..., Server]]:
+    """Start services for one test."""
+    yield from starting(fork_context)
+
+
+@pytest.fixture(scope="module")
+def start_for_module(fork_context: Any) -> Iterator[Callable[..., Server]]:
+    """Start services for the tests of one file."""
+    yield from starting(fork_context)
 
 
 @pytest.fixture(scope="session")
