@@ -186,7 +186,12 @@ def users_of_rows(rec: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
 def padded_ids(codes: np.ndarray, items: Vocabulary, k: int) -> np.ndarray:
     """Return ids (n, k) for codes, with NaN, NaT or None where there is none."""
     if codes.shape[1] < k:
-        codes = np.pad(codes, ((0, 0), (0, k - codes.shape[1])), constant_values=-1)
+        try:
+            codes = np.pad(codes, ((0, 0), (0, k - codes.shape[1])), constant_values=-1)
+        except (ValueError, OverflowError, MemoryError) as error:
+            raise InvalidParameterError(
+                f"k must be small enough for {len(codes)} rows of k ids to fit in memory; got {k}."
+            ) from error
     ids = items.ids(np.maximum(codes, 0))
     empty = codes < 0
     if not empty.any():

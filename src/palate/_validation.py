@@ -28,9 +28,12 @@ def check_int(name: str, value: Any, *, minimum: int = 0, maximum: int | None = 
         raise InvalidParameterError(
             f"{name} must be an integer of at least {minimum}; got {value!r}."
         )
-    if maximum is not None and value > maximum:
-        raise InvalidParameterError(f"{name} must be an integer of at most {maximum}; got {value}.")
-    return int(value)
+    number = int(value)
+    if maximum is not None and number > maximum:
+        raise InvalidParameterError(
+            f"{name} must be an integer of at most {maximum}; got {number}."
+        )
+    return number
 
 
 def check_real(

@@ -18,11 +18,11 @@ from palate._options import RunOptions
 from palate._parts import NamedPartsMixin
 from palate._random import draw_seed
 from palate._threads import ForkedLock, with_n_jobs
-from palate._validation import check_choice, check_int
+from palate._validation import check_choice, check_int, check_path
 from palate.data.frames import native_namespace, shown
 from palate.data.histories import Histories
 from palate.data.items import read_items
-from palate.exceptions import InvalidInputError, MissingContentError
+from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
 from palate.learning import learn, learn_on
 from palate.queries import (
     MUST_KNOW,
@@ -513,7 +513,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             Made, or replaced if it holds a saved model.
         """
         check_is_fitted(self)
-        persistence.save(self, folder)
+        persistence.save(self, check_path("folder", folder))
 
     @classmethod
     def load(
@@ -549,7 +549,10 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         PersistenceError
             If the folder is not a model of a version that can be read, or is incomplete.
         """
-        return persistence.load(cls, folder, options, mmap=mmap, verify=verify)
+        path = check_path("folder", folder)
+        if options is not None and not isinstance(options, RunOptions):
+            raise InvalidParameterError(f"options must be a RunOptions or None; got {options!r}.")
+        return persistence.load(cls, path, options, mmap=mmap, verify=verify)
 
     # ---- what was learned
 

@@ -90,8 +90,6 @@ class ItemTable:
                 f"its columns are {', '.join(map(repr, self.frame.columns)) or 'none'}."
             )
         parts = [[_as_text(value) for value in self.frame[name]] for name in names]
-        for name, values in zip(names, parts, strict=True):
-            _check_unicode(name, values)
         return [". ".join(part for part in row if part) for row in zip(*parts, strict=True)]
 
     def concatenate(self, other: ItemTable) -> ItemTable:
@@ -137,8 +135,22 @@ def read_items(items: Any, name: str = "items") -> tuple[np.ndarray, ItemTable]:
         )
     names = [c for c in frame.columns if c != "item_id"]
     # A saved model names its columns by text, whatever they were.
-    content = pd.DataFrame({str(c): frame.get_column(c).to_pandas().array for c in names})
+    content = pd.DataFrame({str(c): _content(frame, c, name) for c in names})
     return ids, ItemTable(content if names else ItemTable.without_content(len(ids)).frame)
+
+
+def _content(frame: Any, name: str, table: str) -> Any:
+    """Return a column of content; no file could hold half of a surrogate pair."""
+    values = frame.get_column(name).to_pandas().array
+    if values.dtype.kind == "O":
+        texts = [value if isinstance(value, str) else "" for value in values]
+        if not is_unicode("".join(texts)):
+            row = next(row for row, text in enumerate(texts) if not is_unicode(text))
+            raise InvalidInputError(
+                f"column {name!r} of {table} must hold text without lone surrogates; row {row} is "
+                f"{shown(texts[row])}."
+            )
+    return values
 
 
 def _holds_text(values: pd.Series) -> bool:
@@ -153,15 +165,6 @@ def _holds_text(values: pd.Series) -> bool:
 def _is_null(value: Any) -> bool:
     missing = value is None or value is pd.NA or value is pd.NaT
     return missing or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
-
-
-def _check_unicode(name: str, values: list[str]) -> None:
-    if not is_unicode("".join(values)):
-        row = next(row for row, value in enumerate(values) if not is_unicode(value))
-        raise InvalidInputError(
-            f"column {name!r} of items must hold text without lone surrogates; row {row} is "
-            f"{shown(values[row])}."
-        )
 
 
 def _as_text(value: Any) -> str:

@@ -14,14 +14,14 @@ Values equal trec_eval's measures ``success_k``, ``recall_k``, ``P_k``, ``recip_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from palate._validation import check_choice, check_int
-from palate.data.lists import is_list
+from palate.data.lists import given, is_list
 from palate.exceptions import InvalidInputError, InvalidParameterError
 
 
@@ -235,6 +235,13 @@ def check_k(k: int | Sequence[int]) -> list[int]:
     return [check_int("k", value, minimum=1) for value in values]
 
 
+def check_names(metrics: Any, choices: Collection[str]) -> list[str]:
+    """Return the names of the metrics asked for."""
+    if not is_list(metrics):
+        raise InvalidParameterError(f"metrics must be a list of names; got {given(metrics)}.")
+    return [check_choice("metrics", name, choices) for name in metrics]
+
+
 def rank_metrics(
     ranked: Any,
     indptr: Any,
@@ -269,13 +276,13 @@ def rank_metrics(
     >>> rank_metrics([[4, 2, 9], [0, 1, 2]], [0, 1, 2], [4, 5], k=[1, 3], metrics=["hr"])
     {'hr@1': 0.5, 'hr@3': 0.5}
     """
-    functions = {name: check_choice("metrics", name, ACCURACY_METRICS) for name in metrics}
+    names = dict.fromkeys(check_names(metrics, ACCURACY_METRICS))
     lengths = check_k(k)
     hits = find_hits(ranked, indptr, indices)
     scored = hits.n_relevant > 0
     return {
         f"{name}@{length}": _mean(ACCURACY_METRICS[name](hits, length)[scored])
-        for name in functions
+        for name in names
         for length in lengths
     }
 

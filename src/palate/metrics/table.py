@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate._validation import check_choice
 from palate.data.checks import shown
 from palate.data.frames import column, id_column, open_frame, read_events
 from palate.exceptions import InvalidInputError, InvalidParameterError
 from palate.metrics.catalogue import coverage, novelty, popularity
-from palate.metrics.ranking import ACCURACY_METRICS, check_k, find_repeat, rank_metrics
+from palate.metrics.ranking import (
+    ACCURACY_METRICS,
+    check_k,
+    check_names,
+    find_repeat,
+    rank_metrics,
+)
 
 METRICS = (*ACCURACY_METRICS, "coverage", "novelty")
 # As integers, larger ones would wrap around.
@@ -74,7 +79,7 @@ def evaluate(
     {'hr@2': 0.6666666666666666, 'mrr@2': 0.5}
     """
     lengths = check_k(k)
-    names = [check_choice("metrics", name, METRICS) for name in metrics]
+    names = check_names(metrics, METRICS)
     _check_needs(names, n_items, history)
     events = read_events(truth, "truth")
     if not len(events):

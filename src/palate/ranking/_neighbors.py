@@ -161,7 +161,9 @@ def read_queries(ranker: Any, X: Any) -> Tensor:
 
 def tensor_of(array: np.ndarray) -> Tensor:
     """Return an array as a tensor, copied only where torch cannot share it."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    # A type that torch lacks (long double) and foreign bytes become plain ones.
+    plain = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(array, plain, requirements=["C", "W"]))
 
 
 def as_vectors(name: str, values: Any, dim: int | None = None) -> Tensor:
@@ -169,16 +171,23 @@ def as_vectors(name: str, values: Any, dim: int | None = None) -> Tensor:
     if isinstance(values, Tensor):
         vectors = values.detach()
     else:
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError as error:  # lists of several lengths
+            raise InvalidInputError(
+                f"{name} must be two-dimensional floats; got a {type(values).__name__} that is "
+                "ragged."
+            ) from error
         if array.dtype.kind not in "fiub":
             raise InvalidInputError(
                 f"{name} must be two-dimensional floats; got {array.dtype} of shape {array.shape}."
             )
         vectors = tensor_of(array)
-    if vectors.ndim != 2 or not vectors.is_floating_point():
+    dense = vectors.layout == torch.strided
+    if vectors.ndim != 2 or not vectors.is_floating_point() or not dense:
         raise InvalidInputError(
-            f"{name} must be two-dimensional floats; got {vectors.dtype} of shape "
-            f"{tuple(vectors.shape)}."
+            f"{name} must be two-dimensional floats; got "
+            f"{vectors.dtype if dense else vectors.layout} of shape {tuple(vectors.shape)}."
         )
     if dim is not None and vectors.shape[1] != dim:
         raise InvalidInputError(f"{name} must have {dim} columns; got {vectors.shape[1]}.")
