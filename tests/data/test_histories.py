@@ -165,3 +165,31 @@ def test_numbers_stay_numbers():
     floats = sortable_times(np.array([0.5, 0.25], np.float32))
     assert floats.dtype == np.float64
     assert floats.tolist() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_events_are_the_rows_of_all_users_one_after_the_other(weighted):
+    rng = np.random.default_rng(3)
+    users = np.array([4, 0, 2, 2, 4, 0, 0])  # 1 and 3 have no event
+    histories = Histories.from_events(
+        CodedEvents(users, np.arange(7), rng.permutation(7)), n_users=5
+    )
+    for step in range(9):  # 5 and 6 are new
+        new = np.array([6, 2, 3, 6, 4, 0, 2, 5, 2])[step : step + 1]
+        weights = np.array([0.5], np.float32) if weighted else None
+        events = CodedEvents(new, np.array([7 + step]), np.array([step]), weights)
+        histories = histories.append(events, 7)
+        assert histories.changed
+        found = histories.events()
+        rows = [histories.row(user) for user in range(7)]
+        for name in ("users", "items", "times"):
+            expected = np.concatenate([getattr(row, name) for row in rows])
+            np.testing.assert_array_equal(getattr(found, name), expected)
+        if weighted:
+            assert found.weights.sum() == 7 + 0.5 * (step + 1)
+        else:
+            assert found.weights is None
+        assert histories.lengths(np.arange(7)).tolist() == [len(row) for row in rows]
+        assert [histories.lengths(np.array([u]))[0] for u in range(7)] == [len(r) for r in rows]
+        _, items = histories.gather(np.array([2, 6]))
+        assert items.tolist() == [*histories.of(2), *histories.of(6)]

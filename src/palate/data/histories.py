@@ -114,11 +114,11 @@ class Histories:
         """Return the number of events of each user."""
         n_rows = len(self.indptr) - 1
         safe = np.minimum(users, max(n_rows - 1, 0))
-        lengths = np.diff(self.indptr)[safe] if n_rows else np.zeros(len(users), np.int64)
+        none = np.zeros(len(users), np.int64)
+        lengths = self.indptr[safe + 1] - self.indptr[safe] if n_rows else none
         lengths = np.where(users < n_rows, lengths, 0)
-        if self.changed:
-            for place in np.flatnonzero(np.isin(users, list(self.changed))):
-                lengths[place] = len(self.changed[int(users[place])])
+        for place in self._changed_places(users):
+            lengths[place] = len(self.changed[int(users[place])])
         return lengths
 
     def last_times(self, users: np.ndarray) -> np.ndarray | None:
@@ -133,7 +133,8 @@ class Histories:
         lengths = self.lengths(users)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         items = np.empty(indptr[-1], np.int64)
-        moved = np.isin(users, list(self.changed)) if self.changed else np.zeros(len(users), bool)
+        moved = np.zeros(len(users), bool)
+        moved[self._changed_places(users)] = True
         plain = np.flatnonzero(~moved & (lengths > 0))
         source = _ranges(self.indptr[users[plain]], lengths[plain])
         items[_ranges(indptr[plain], lengths[plain])] = self.items[source]
@@ -154,28 +155,31 @@ class Histories:
         changed = dict(self.changed)
         for user in touched.tolist():
             merged = _concatenate(self.row(user), new.row(user))
-            order = _time_order(merged)
-            changed[user] = CodedEvents(
-                merged.users[order],
-                merged.items[order],
-                _take(merged.times, order),
-                _take(merged.weights, order),
-            )
+            changed[user] = _select(merged, _time_order(merged))
         return Histories(self.indptr, self.items, self.times, self.weights, changed, n_users)
 
     def events(self) -> CodedEvents:
         """Return all events, grouped by user, in time order."""
-        if self.changed:
-            rows = [self.row(user) for user in range(self.n_users)]
-            return _concatenate(*rows)
         users = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
-        return CodedEvents(users, self.items, self.times, self.weights)
+        plain = CodedEvents(users, self.items, self.times, self.weights)
+        if not self.changed:
+            return plain
+        kept = _select(plain, ~np.isin(users, list(self.changed)))
+        merged = _concatenate(kept, *self.changed.values())
+        return _select(merged, np.argsort(merged.users, kind="stable"))
 
     def compact(self) -> Histories:
         """Return the same histories with nothing kept beside the arrays."""
         if not self.changed and len(self.indptr) == self.n_users + 1:
             return self
         return Histories.from_events(self.events(), self.n_users)
+
+    def _changed_places(self, users: np.ndarray) -> np.ndarray:
+        """Return where `users` names one whose row is kept beside the arrays."""
+        if len(users) < len(self.changed):  # a few are looked up sooner than many are compared
+            places = [p for p, user in enumerate(users.tolist()) if user in self.changed]
+            return np.array(places, dtype=np.int64)
+        return np.flatnonzero(np.isin(users, list(self.changed)))
 
     def _optional(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         return self.times, self.weights
@@ -206,6 +210,15 @@ class Histories:
 
 def _take(array: np.ndarray | None, where: slice | np.ndarray) -> np.ndarray | None:
     return None if array is None else array[where]
+
+
+def _select(events: CodedEvents, where: np.ndarray) -> CodedEvents:
+    return CodedEvents(
+        events.users[where],
+        events.items[where],
+        _take(events.times, where),
+        _take(events.weights, where),
+    )
 
 
 def _time_order(events: CodedEvents) -> np.ndarray:
