@@ -3,8 +3,8 @@
     python benchmarks/loading.py [--items 1000000] [--dim 64] [--workers 3]
 
 The model is not trained: what is measured depends on sizes alone. Each loading runs in a process of
-its own. "Private" is the memory that a process has for itself, as the kernel counts it, over that
-of a process that has only imported palate; pages of a mapped file belong to nobody. Linux only.
+its own. "Own" is the memory that a process has filled itself (the kernel's Private_Dirty), over what
+it had before; the pages of a mapped file are not written to, and shared. Linux only.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from palate import Recommender, RunOptions
 OPTIONS = RunOptions(device="cpu", progress=False)
 
 
-def private_mb() -> float:
-    """Return this process's private memory in MB."""
+def own_mb() -> float:
+    """Return the memory in MB that this process has filled itself."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1024
 
 
 def work(folder: str, how: str, wait: bool) -> None:
     """Load, answer once, and print the seconds and the memory."""
-    before, start = private_mb(), time.perf_counter()
+    before, start = own_mb(), time.perf_counter()
     options = {"mmap": "mmap" in how, "verify": "verify" in how}
     model = Recommender.load(folder, options=OPTIONS, **options)
     loaded = time.perf_counter()
@@ -44,7 +44,7 @@ def work(folder: str, how: str, wait: bool) -> None:
     for _ in range(10):
         model.recommend([0], k=10)
     each = (time.perf_counter() - first) / 10
-    numbers = loaded - start, first - loaded, each, private_mb() - before
+    numbers = loaded - start, first - loaded, each, own_mb() - before
     print(*(f"{number:.4f}" for number in numbers), flush=True)
     if wait:
         sys.stdin.readline()
@@ -85,16 +85,16 @@ def main() -> None:
         size = sum(path.stat().st_size for path in Path(target).iterdir()) / 2**20
         print(f"{args.items} items x {args.dim}, {args.users} users, {len(events)} events")
         print(f"save: {seconds:.2f} s, {size:.0f} MB on disk\n")
-        names = ("seconds", "first answer", "each answer", "private MB")
+        names = ("seconds", "first answer", "each answer", "own MB")
         print(f"{'load':<16}" + "".join(f"{name:>14}" for name in names))
         for how in ("read,verify", "read", "mmap,verify", "mmap"):
             said = start_worker(target, how).communicate()[0].split()
-            load, first, each, private = map(float, said)
-            print(f"{how:<16}{load:14.2f}{first:14.3f}{each:14.4f}{private:14.0f}")
+            load, first, each, own = map(float, said)
+            print(f"{how:<16}{load:14.2f}{first:14.3f}{each:14.4f}{own:14.0f}")
         for how in ("read", "mmap"):
             workers = [start_worker(target, how, wait=True) for _ in range(args.workers)]
-            private = sum(float(w.stdout.readline().split()[3]) for w in workers if w.stdout)
-            print(f"\n{args.workers} workers, {how}: {private:.0f} MB private in all", end="")
+            own = sum(float(w.stdout.readline().split()[3]) for w in workers if w.stdout)
+            print(f"\n{args.workers} workers, {how}: {own:.0f} MB of their own in all", end="")
             for worker in workers:
                 worker.communicate("\n")
         print()
