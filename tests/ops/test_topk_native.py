@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.ops import _topk_prepare, _topk_threads
+from palate.ops import _topk_native, _topk_prepare, _topk_threads
 from palate.ops._topk_library import load
 from palate.ops._topk_native import query_codes
 from palate.ops._topk_prepare import NORM_BLOCK, prepared_rows, quantized
+from palate.ops.topk import topk
 
 pytestmark = pytest.mark.skipif(
     load() is None, reason="the top-k kernel is not compiled for this machine"
@@ -85,3 +88,49 @@ def test_a_worker_that_no_core_is_free_for_is_called_off():
     assert found == sorted(found)
     assert set(found) <= set(started) <= {0, 1, 2, 3}
     assert _topk_threads.run(work, 3) == [0, 1, 2]
+
+
+def test_an_error_in_another_thread_is_raised_and_the_thread_lives_on():
+    def work(worker: int) -> int:
+        if worker:
+            raise MemoryError(f"no room in {worker}")
+        return worker
+
+    for _ in range(3):
+        with pytest.raises(MemoryError, match=r"^no room in 1$"):
+            _topk_threads.run(work, 2)
+    assert _topk_threads.run(lambda worker: worker, 2) == [0, 1]
+
+
+def test_many_callers_share_the_threads():
+    def call(start: int) -> list[int]:
+        return [x for _ in range(50) for x in _topk_threads.run(lambda w: start + w, 3)]
+
+    with ThreadPoolExecutor(6) as callers:
+        found = list(callers.map(call, range(0, 6000, 1000)))
+    for start, values in zip(range(0, 6000, 1000), found, strict=True):
+        assert values == [start, start + 1, start + 2] * 50
+
+
+@pytest.mark.parametrize("n_queries", [1, 3])
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_ties_go_to_the_first_item_whichever_worker_takes_whose_share(
+    monkeypatch, order, metric, n_queries
+):
+    """The first in `order` takes the shares of all; going back, it meets ties with lower codes."""
+
+    def one_after_another(work, n_workers):
+        return [work(worker) for worker in order]
+
+    monkeypatch.setattr(_topk_threads, "run_sharing", one_after_another)
+    monkeypatch.setattr(_topk_native, "SMALL_WORK", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    items = torch.ones(700, 5)
+    items[::7] = torch.tensor([1.0, 2.0, 0.0, 1.0, 1.0])  # ties among the better ones too
+    queries = torch.ones(n_queries, 5) * torch.arange(1, n_queries + 1)[:, None]
+    found = topk(queries, items, 120, metric=metric, item_block=16)
+    gap = torch.cdist(queries.double(), items.double())
+    scores = queries.double() @ items.double().T if metric == "dot" else -gap
+    expected = torch.sort(scores.float(), descending=True, stable=True).indices[:, :120]
+    torch.testing.assert_close(found.indices, expected, rtol=0, atol=0)

@@ -33,7 +33,8 @@ class CJob(ctypes.Structure):
         *((name, c_void_p) for name in ("codes16", "scales16", "errors16")),
         *((name, c_void_p) for name in ("excluded_ptr", "excluded", "allowed")),
         *((name, c_void_p) for name in ("shared", "next")),
-        *((name, c_int64) for name in ("n_queries", "k", "capacity", "metric", "settle", "block")),
+        *((name, c_int64) for name in ("n_queries", "k", "capacity", "metric", "settle")),
+        *((name, c_int64) for name in ("block", "n_workers")),
     ]
 
 
@@ -41,8 +42,8 @@ class CWorker(ctypes.Structure):
     """Mirror of ``worker`` in _native/common.h."""
 
     _fields_ = [
-        (name, c_void_p)
-        for name in ("entries", "counts", "floor", "cut", "error", "margin", "scratch")
+        *((name, c_void_p) for name in ("entries", "counts", "floor", "cut", "error", "margin")),
+        *(("scratch", c_void_p), ("index", c_int64), ("went_back", c_int64)),
     ]
 
 
@@ -71,6 +72,10 @@ def load() -> ctypes.CDLL | None:
 def _declare(library: ctypes.CDLL) -> None:
     """State the argument types of every function."""
     job, segment, worker = POINTER(CJob), POINTER(CSegment), POINTER(CWorker)
+    library.palate_place.argtypes = [worker, *[c_int64] * 4, *[c_void_p] * 3]
+    library.palate_place.restype = None
+    library.palate_begin.argtypes = [job]
+    library.palate_begin.restype = None
     library.palate_scan.argtypes = [job, segment, worker, c_int64]
     library.palate_scan.restype = c_int
     library.palate_finish.argtypes = [
@@ -85,3 +90,7 @@ def _declare(library: ctypes.CDLL) -> None:
         *(c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_void_p)
     ]
     library.palate_quantize.restype = None
+    library.palate_query_codes.argtypes = [
+        *(c_void_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_void_p)
+    ]
+    library.palate_query_codes.restype = None

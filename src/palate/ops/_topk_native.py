@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ctypes import c_int64
-
 import torch
 from torch import Tensor
 
@@ -16,6 +14,7 @@ from palate.ops._topk_prepare import NORM_BLOCK, padded_width
 
 _DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _ENTRY_BYTES = 24
+_COUNTER_GAP = 8
 _BATCH, _ROWS, _CODES8 = 0, 1, 2
 #: Packed items of one block: they stay in a core's second-level cache.
 PACK_BYTES = 64 * 1024
@@ -61,7 +60,7 @@ class Search:
         self.n_workers = 1 if small else torch.get_num_threads()
         self.capacity = capacity(block.k, block.n_items)
         self.codes16: tuple[Tensor, ...] = ()
-        shared, counter = self._make_workers(n, dim)
+        shared, counters = self._make_workers(n, dim)
         self.job = CJob(
             queries=queries.data_ptr(),
             norms=self.norms.data_ptr(),
@@ -70,30 +69,28 @@ class Search:
             excluded=address(exclude.indices) if exclude else None,
             allowed=address(block.allowed),
             shared=shared,
-            next=counter,
+            next=counters,
             n_queries=n,
             k=block.k,
             capacity=self.capacity,
             metric=int(block.metric == "euclidean"),
+            n_workers=self.n_workers,
         )
 
     def _make_workers(self, n: int, dim: int) -> tuple[int, int]:
-        """Allocate in three tensors; return where the shared floors and the counter lie."""
-        w, n_entries, n_wide = self.n_workers, n * self.capacity * _ENTRY_BYTES, n + dim + 1
-        entries = torch.empty(w * n_entries, dtype=torch.uint8)
-        self._wide = torch.zeros(w * n_wide + 1, dtype=torch.int64)  # counts, float64 scratch
-        narrow = torch.full((w * 4 * n + n,), -torch.inf)  # floors, cuts, errors, margins
-        self._kept = entries, narrow
-        at_entries, at_wide, at_narrow = (part.data_ptr() for part in (entries, self._wide, narrow))
+        """Allocate in three tensors; return where the shared floors and the counters lie."""
+        w, n_wide = self.n_workers, n + dim + 1
+        self._kept = (
+            torch.empty(w * n * self.capacity * _ENTRY_BYTES, dtype=torch.uint8),
+            torch.empty(w * (n_wide + _COUNTER_GAP), dtype=torch.int64),
+            torch.empty((4 * w + 1) * n),
+        )
+        entries, wide, narrow = (part.data_ptr() for part in self._kept)
         self.workers = (CWorker * w)()
-        for i in range(w):
-            here, floats = at_wide + 8 * i * n_wide, at_narrow + 16 * i * n
-            self.workers[i] = CWorker(
-                *(at_entries + i * n_entries, here),
-                *(floats + 4 * n * part for part in range(4)),
-                here + 8 * n,
-            )
-        return at_narrow + 16 * w * n, at_wide + 8 * w * n_wide
+        library = load()
+        assert library is not None
+        library.palate_place(self.workers, w, n, dim, self.capacity, entries, wide, narrow)
+        return narrow + 16 * w * n, wide + 8 * w * n_wide
 
     def scan(self, segment: Segment, *, last: bool) -> None:
         """Take what a segment offers; `last` spares scoring what :meth:`finish` may drop."""
@@ -101,9 +98,9 @@ class Search:
         method = self._method(segment)
         self.job.block = self._block(method)
         self.job.settle = int(not last)
-        c_int64.from_address(self.job.next).value = 0
         library = load()
         assert library is not None
+        library.palate_begin(self.job)
 
         def work(i: int) -> int:
             return library.palate_scan(self.job, self.c_segment, self.workers[i], method)
@@ -183,20 +180,16 @@ def query_codes(queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scales : float32 Tensor of shape (n,)
     errors : float64 Tensor of shape (n,)
         Length of ``query - scale * code``.
-
-    Examples
-    --------
-    >>> codes, scales, errors = query_codes(torch.tensor([[1.0, -0.5]]))
-    >>> codes[0, :2]
-    tensor([ 32767, -16384], dtype=torch.int16)
     """
     n, dim = queries.shape
+    stride = padded_width(dim)
     limit = min(32767, (2**31 - 1) // (127 * max(dim, 1)))
-    peak = queries.abs().amax(1) if dim else queries.new_zeros(n)
-    scales = (peak / limit).clamp_min_(1e-30)
-    codes = torch.zeros(n, padded_width(dim), dtype=torch.int16)
-    wide = queries.double()
-    whole = (wide / scales.double().unsqueeze(1)).round_().clamp_(-limit, limit)
-    codes[:, :dim] = whole.to(torch.int16)
-    errors = torch.linalg.vector_norm(wide - whole * scales.double().unsqueeze(1), dim=1)
-    return codes, scales, errors * (1 + 1e-9)
+    codes = torch.zeros(n, stride, dtype=torch.int16)
+    scales, errors = torch.empty(n), torch.empty(n, dtype=torch.float64)
+    library = load()
+    assert library is not None
+    library.palate_query_codes(
+        *(queries.data_ptr(), n, dim, stride, limit),
+        *(codes.data_ptr(), scales.data_ptr(), errors.data_ptr()),
+    )
+    return codes, scales, errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,7 +109,7 @@ def _prepared_natively(rows: Tensor, unit: bool) -> tuple[Tensor, Tensor, int | 
     library = load()
     assert library is not None
     n, dim = rows.shape
-    out = torch.empty_like(rows) if unit else rows
+    out = _new_rows(n, dim) if unit else rows
     norms = torch.empty(n, dtype=torch.float64)
     if n * dim < CHUNK:
         where = rows.data_ptr(), n, dim, int(unit), out.data_ptr(), norms.data_ptr()
@@ -126,6 +127,13 @@ def _prepared_natively(rows: Tensor, unit: bool) -> tuple[Tensor, Tensor, int | 
 
     found = _topk_threads.run(work, workers)
     return out, norms, min((row for row in found if row >= 0), default=None)
+
+
+def _new_rows(n: int, dim: int) -> Tensor:
+    """Return an empty float32 matrix; a large one on large pages, which numpy asks for."""
+    if n * dim < CHUNK:
+        return torch.empty(n, dim)
+    return torch.from_numpy(np.empty((n, dim), np.float32))
 
 
 def _checked(found: int) -> int:

@@ -102,18 +102,19 @@ def topk(
         check_int("item_block", item_block, minimum=1)
     check_choice("metric", metric, METRICS)
     n_items = _check_shapes(queries, items, metric)
-    lists = exclusion_lists(exclude, len(queries), n_items)
+    n_queries, dim = queries.shape  # len() of a tensor costs a live request microseconds
+    lists = exclusion_lists(exclude, n_queries, n_items)
     allowed = allowed_items(include, n_items)
     out = TopK(
-        torch.full((len(queries), k), -torch.inf, device=queries.device),
-        torch.full((len(queries), k), -1, dtype=torch.int64, device=queries.device),
+        torch.full((n_queries, k), -torch.inf, device=queries.device),
+        torch.full((n_queries, k), -1, dtype=torch.int64, device=queries.device),
     )
     places = min(k, n_items)
-    if not places or not len(queries):
+    if not places or not n_queries:
         return out
-    rows = _query_rows(places, n_items, queries.shape[1], memory_budget)
-    for begin in range(0, len(queries), rows):
-        whole = rows >= len(queries)  # slicing costs a live request a few microseconds
+    rows = _query_rows(places, n_items, dim, memory_budget)
+    for begin in range(0, n_queries, rows):
+        whole = rows >= n_queries  # slicing costs a live request a few microseconds
         part = slice(begin, begin + rows)
         vectors, norms = prepared_rows(
             "queries",
@@ -123,7 +124,7 @@ def topk(
         )
         block = QueryBlock(
             *(vectors.float(), norms, metric, places, n_items),
-            *(rows_of_lists(lists, begin, begin + len(vectors)), allowed.flags),
+            *(rows_of_lists(lists, begin, begin + vectors.shape[0]), allowed.flags),
             *(item_block, memory_budget),
         )
         found = out if whole else TopK(out.scores[part], out.indices[part])

@@ -86,6 +86,13 @@ INLINE int is_excluded(const job *j, int64_t q, int64_t code) {
     return low < end && j->excluded[low] == code;
 }
 
+/* An item whose upper bound only reaches the floor comes after k that are as good, and may be
+   dropped; a worker that went back in the catalogue cannot know, and keeps it. */
+INLINE void raise_floor(worker *w, int64_t q, float floor) {
+    if (w->went_back) floor = step_down(floor);
+    if (floor > w->floor[q]) w->floor[q] = floor;
+}
+
 /* Add an item whose screened score lies in [lo, hi], unless earlier items reach hi. Raises the
    query's cut when the list fills. */
 AVX2 static __attribute__((noinline)) void push(worker *w, const job *j, const segment *s, int64_t q,
@@ -97,7 +104,7 @@ AVX2 static __attribute__((noinline)) void push(worker *w, const job *j, const s
     e[w->counts[q]++] = (entry){hi, lo, 0.0f, (int32_t)pos, code};
     if (w->counts[q] < j->capacity) return;
     const float floor = prune(e, &w->counts[q], j->k + (j->capacity - j->k) / 2, w->scratch, j, s, q);
-    if (floor > w->floor[q]) w->floor[q] = floor;
+    raise_floor(w, q, floor);
     volatile float *shared = &j->shared[q]; /* a lost race only leaves a looser bound */
     if (floor > *shared) *shared = floor;
     const float cut = step_down(w->floor[q] - w->margin[q]);
@@ -123,6 +130,24 @@ AVX2 static void set_cuts(worker *w, const job *j, int64_t dim, double x, int up
         w->margin[q] = upper ? 0.0f : error;
         w->cut[q] = step_down(floor - w->margin[q]);
     }
+}
+
+/* Take a block that nobody has taken, and return its first row, or s->n where none is left. Every
+   worker has a share of its own, the same in each search, so that its core's cache knows it; then
+   it helps the next one. `turn` counts the shares that it has emptied, from 0. */
+INLINE int64_t take_block(worker *w, const job *j, const segment *s, int64_t *turn) {
+    const int64_t n_blocks = (s->n + j->block - 1) / j->block, n = j->n_workers;
+    for (; *turn < n; ++*turn) {
+        const int64_t i = (w->index + *turn) % n, low = n_blocks * i / n, high = n_blocks * (i + 1) / n;
+        const int64_t at = low + __atomic_fetch_add(&j->next[i * COUNTER_GAP], 1, __ATOMIC_RELAXED);
+        if (at >= high) continue;
+        if (i < w->index && !w->went_back) {
+            w->went_back = 1;
+            for (int64_t q = 0; q < j->n_queries; q++) w->floor[q] = step_down(w->floor[q]);
+        }
+        return at * j->block;
+    }
+    return s->n;
 }
 
 #endif

@@ -12,6 +12,7 @@
 #define AVX2 __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline)) AVX2
 #define NORM_BLOCK 1024 /* rows that share one norm bound */
+#define COUNTER_GAP 8   /* counters lie a cache line apart */
 
 enum { DOT = 0, EUCLIDEAN = 1 };
 enum { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2 };
@@ -46,8 +47,8 @@ typedef struct {
     const int64_t *excluded;
     const uint8_t *allowed; /* (n_items,) 0 for items that no query may get, or NULL */
     float *shared; /* (n_queries,) the best lower bound that any worker has published */
-    int64_t *next; /* the next block of items that nobody has taken */
-    int64_t n_queries, k, capacity, metric, settle, block;
+    int64_t *next; /* (n_workers,) how many blocks of each worker's share are taken */
+    int64_t n_queries, k, capacity, metric, settle, block, n_workers;
 } job;
 
 typedef struct {
@@ -58,6 +59,8 @@ typedef struct {
     float *error; /* scratch: its error bound */
     float *margin; /* scratch: how far the cut lies below the floor */
     double *scratch; /* (dim + 1,) */
+    int64_t index;   /* whose share of the items it takes first */
+    int64_t went_back; /* whether it took items before those it had seen */
 } worker;
 
 INLINE float load_one(const void *x, int64_t i, int64_t dtype) {

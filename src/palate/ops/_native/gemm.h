@@ -148,13 +148,13 @@ INLINE int scan_batch(worker *w, const job *j, const segment *s, const int dtype
     float *bias = malloc(sizeof(float) * room);
     const int lines = (int)(j->block * dim * width / 64 / (panels * (j->block / ITEMS)) + 1);
     if (items && queries && bias) pack_queries(j, dim, panels, queries);
-    int64_t at = __atomic_fetch_add(j->next, 1, __ATOMIC_RELAXED) * j->block;
+    int64_t turn = 0, at = take_block(w, j, s, &turn);
     while (items && queries && bias && at < s->n) {
         const int64_t n = s->n - at < j->block ? s->n - at : j->block;
         pack_items(s, dtype, at, n, items);
         if (s->bias) memcpy(bias, s->bias + at, sizeof(float) * n);
         set_cuts(w, j, dim, s->norms[at / NORM_BLOCK], 0);
-        const int64_t then = __atomic_fetch_add(j->next, 1, __ATOMIC_RELAXED) * j->block;
+        const int64_t then = take_block(w, j, s, &turn);
         const char *ahead = (const char *)s->vectors + then * dim * width;
         const int64_t more = then >= s->n ? 0 : s->n - then < j->block ? s->n - then : j->block;
         const char *end = ahead + more * dim * width;

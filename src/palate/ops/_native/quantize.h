@@ -29,4 +29,26 @@ AVX2 void palate_quantize(const float *x, int64_t n, int64_t dim, int64_t stride
     }
 }
 
+/* Round queries to int16 of at most `limit`, a size at which sums of products fit 32 bits; error is
+   the length of query - scale * code, rounded up. Rows of codes start as zeros. */
+AVX2 void palate_query_codes(const float *x, int64_t n, int64_t dim, int64_t stride, int64_t limit,
+                             int16_t *codes, float *scales, double *errors) {
+    for (int64_t r = 0; r < n; r++) {
+        const float *row = x + r * dim;
+        float peak = 0.0f;
+        for (int64_t d = 0; d < dim; d++) peak = fabsf(row[d]) > peak ? fabsf(row[d]) : peak;
+        const float scale = peak / (float)limit > 1e-30f ? peak / (float)limit : 1e-30f;
+        double square = 0.0;
+        for (int64_t d = 0; d < dim; d++) {
+            double code = nearbyint((double)row[d] / (double)scale);
+            code = code > limit ? limit : code < -limit ? -limit : code;
+            codes[r * stride + d] = (int16_t)code;
+            const double gap = (double)row[d] - code * (double)scale;
+            square += gap * gap;
+        }
+        scales[r] = scale;
+        errors[r] = sqrt(square) * (1 + 1e-9);
+    }
+}
+
 #endif

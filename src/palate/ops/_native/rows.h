@@ -5,6 +5,7 @@
 #include "candidates.h"
 
 #define AHEAD 1024 /* bytes */
+#define CACHED (48 << 20) /* bytes of a catalogue that a shared cache may hold: look further ahead */
 
 /* Sum each of eight vectors into one lane. */
 INLINE __m256 sum_lanes(const __m256 c[8]) {
@@ -23,7 +24,8 @@ INLINE __m256i sum_lanes_int(const __m256i c[8]) {
 /* Products of a query with the rows row[0..8) of the segment. Float32 rows are read one after the
    other, which memory likes best; 16-bit rows side by side, since converting them is the longer
    part. */
-INLINE __m256 eight_rows(const float *q, const segment *s, const int dtype, const int64_t row[8]) {
+INLINE __m256 eight_rows(const float *q, const segment *s, const int dtype, const int64_t row[8],
+                         const int64_t far) {
     const int64_t dim = s->dim, width = dtype == FLOAT32 ? 4 : 2, whole = dim / 8 * 8, d = whole;
     const char *ahead = (const char *)s->vectors + row[0] * dim * width;
     __m256 c[8];
@@ -32,7 +34,7 @@ INLINE __m256 eight_rows(const float *q, const segment *s, const int dtype, cons
         for (int i = 0; i < 8; i++) {
             const float *x = (const float *)s->vectors + row[i] * dim;
             for (int64_t e = 0; e < whole; e += 8) {
-                if (e % 16 == 0) _mm_prefetch((const char *)(x + e) + 2 * AHEAD, _MM_HINT_T0);
+                if (e % 16 == 0) _mm_prefetch((const char *)(x + e) + far, _MM_HINT_T0);
                 c[i] = _mm256_fmadd_ps(_mm256_loadu_ps(q + e), _mm256_loadu_ps(x + e), c[i]);
             }
         }
@@ -75,11 +77,12 @@ INLINE int any_over(__m256 hi, float cut) {
 INLINE void scan_rows_block(worker *w, const job *j, const segment *s, const int dtype, int64_t at,
                             int64_t end, int64_t q) {
     const __m256 error = _mm256_set1_ps(w->error[q]);
+    const int64_t far = s->n * s->dim * 4 < CACHED ? 8 * AHEAD : 2 * AHEAD;
     for (int64_t pos = at; pos < end; pos += 8) {
         const int n = end - pos < 8 ? (int)(end - pos) : 8;
         int64_t row[8];
         for (int i = 0; i < 8; i++) row[i] = pos + (i < n ? i : n - 1);
-        __m256 score = eight_rows(j->queries + q * s->dim, s, dtype, row);
+        __m256 score = eight_rows(j->queries + q * s->dim, s, dtype, row, far);
         if (s->bias) {
             float bias[8];
             for (int i = 0; i < 8; i++) bias[i] = s->bias[row[i]];
@@ -91,8 +94,8 @@ INLINE void scan_rows_block(worker *w, const job *j, const segment *s, const int
 }
 
 INLINE int scan_rows(worker *w, const job *j, const segment *s, const int dtype) {
-    int64_t at;
-    while ((at = __atomic_fetch_add(j->next, 1, __ATOMIC_RELAXED) * j->block) < s->n) {
+    int64_t at, turn = 0;
+    while ((at = take_block(w, j, s, &turn)) < s->n) {
         const int64_t end = s->n - at < j->block ? s->n : at + j->block;
         set_cuts(w, j, s->dim, s->norms[at / NORM_BLOCK], 1);
         for (int64_t q = 0; q < j->n_queries; q++) scan_rows_block(w, j, s, dtype, at, end, q);
@@ -142,8 +145,8 @@ INLINE void scan_codes_block(worker *w, const job *j, const segment *s, int64_t 
 }
 
 AVX2 static int scan_codes(worker *w, const job *j, const segment *s) {
-    int64_t at;
-    while ((at = __atomic_fetch_add(j->next, 1, __ATOMIC_RELAXED) * j->block) < s->n) {
+    int64_t at, turn = 0;
+    while ((at = take_block(w, j, s, &turn)) < s->n) {
         const int64_t end = s->n - at < j->block ? s->n : at + j->block;
         set_cuts(w, j, s->dim, s->norms[at / NORM_BLOCK], 1);
         for (int64_t q = 0; q < j->n_queries; q++) scan_codes_block(w, j, s, at, end, q);

@@ -19,15 +19,37 @@ int palate_supported(void) {
            __builtin_cpu_supports("f16c");
 }
 
+/* Divide one allocation of each width among the workers, their lists empty: `wide` holds a worker's
+   counts and float64 scratch, then the counters; `narrow` its floors, cuts, errors and margins, then
+   the shared floors. */
+void palate_place(worker *w, int64_t n_workers, int64_t n_queries, int64_t dim, int64_t capacity,
+                  entry *entries, int64_t *wide, float *narrow) {
+    for (int64_t i = 0; i < n_workers; i++) {
+        w[i] = (worker){.entries = entries + i * n_queries * capacity, .counts = wide, .index = i};
+        w[i].scratch = (double *)(wide + n_queries);
+        memset(wide, 0, sizeof(int64_t) * n_queries);
+        wide += n_queries + dim + 1;
+        float **parts[] = {&w[i].floor, &w[i].cut, &w[i].error, &w[i].margin};
+        for (int p = 0; p < 4; p++, narrow += n_queries) *parts[p] = narrow;
+        for (int64_t q = 0; q < n_queries; q++) w[i].floor[q] = -INFINITY;
+    }
+    for (int64_t q = 0; q < n_queries; q++) narrow[q] = -INFINITY;
+}
+
 /* Score everything that a worker holds, so that the segment may go. */
 AVX2 static void settle_all(worker *w, const job *j, const segment *s) {
     for (int64_t q = 0; q < j->n_queries; q++) {
         entry *e = w->entries + q * j->capacity;
         const float floor = prune(e, &w->counts[q], j->capacity, w->scratch, j, s, q);
-        if (floor > w->floor[q]) w->floor[q] = floor;
+        raise_floor(w, q, floor);
         for (int64_t i = 0; i < w->counts[q]; i++)
             if (e[i].pos >= 0) settle(&e[i], w->scratch, j, s, q);
     }
+}
+
+/* Before a segment is scanned: nothing of it is taken. */
+void palate_begin(const job *j) {
+    for (int64_t i = 0; i < j->n_workers; i++) j->next[i * COUNTER_GAP] = 0;
 }
 
 /* Take blocks of a segment until none are left. method: 0 a batch, 1 row by row, 2 int8 codes.
