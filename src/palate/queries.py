@@ -11,7 +11,7 @@ import numpy as np
 from palate._validation import check_choice, warn_caller
 from palate.data.checks import shown
 from palate.data.histories import Histories
-from palate.data.lists import given, history_rows, id_list, is_list
+from palate.data.lists import given, history_rows, id_list, is_list_of_lists
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import (
     InvalidInputError,
@@ -152,7 +152,7 @@ def text_queries(texts: Sequence[Sequence[str]], n_items: int) -> Queries:
 
 
 def _flatten(histories: Any, name: str) -> tuple[list[Any], np.ndarray]:
-    if not is_list(histories) and getattr(histories, "ndim", 0) != 2:
+    if not is_list_of_lists(histories):
         raise InvalidInputError(f"{name} must be a list of histories; got {given(histories)}.")
     rows = history_rows(histories, f"{name} must be a list of histories, each a list")
     return [event for row in rows for event in row], np.array([len(r) for r in rows], np.int64)

@@ -21,7 +21,9 @@ def is_list(value: Any) -> bool:
     >>> is_list((1, 2)), is_list(np.array([1, 2])), is_list({1, 2}), is_list("12")
     (True, True, False, False)
     """
-    if isinstance(value, (str, bytes, bytearray, Mapping, Set)) or not hasattr(value, "__iter__"):
+    if isinstance(value, (str, bytes, bytearray, Mapping, Set, type)):
+        return False
+    if not hasattr(value, "__iter__"):
         return False
     return getattr(value, "ndim", 1) == 1 and not is_frame(value)
 
@@ -80,6 +82,11 @@ def id_list(name: str, ids: Any, kind: str, *, ordered: bool = True) -> np.ndarr
             f"{name} must {bad.reason}; position {bad.row} is {shown(array[bad.row])}."
         )
     return array
+
+
+def is_list_of_lists(value: Any) -> bool:
+    """Tell whether a value can hold lists: it is a list, or an array of two dimensions."""
+    return is_list(value) or (getattr(value, "ndim", 0) == 2 and not is_frame(value))
 
 
 def history_rows(histories: Any, must: str) -> list[list[Any]]:
