@@ -62,7 +62,8 @@ def _ask(model: Recommender, questions: Sequence[Question]) -> list[Answer]:
     queries = [query for question in questions for query in question.queries]
     # The table calls users by their id, in one run of rows each; histories by their place.
     asked = list(dict.fromkeys(queries)) if kind == "users" else queries
-    table = nw.from_native(model.recommend(**{kind: asked}, **options))
+    options[kind] = asked
+    table = nw.from_native(model.recommend(**options))
     found: dict[Any, list[dict[str, Any]]] = {}
     columns = [table.get_column(n).to_list() for n in ("user_id", "item_id", "score", "rank")]
     for user, item, score, rank in zip(*columns, strict=True):

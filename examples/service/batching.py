@@ -86,7 +86,8 @@ class Batcher(Generic[T, R]):
         self._thread.shutdown()
 
     def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
-        batch, room = [], self._max_batch
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        room = self._max_batch
         while self._queue and (not batch or self._size(self._queue[0][0]) <= room):
             request, future = self._queue.popleft()
             room -= self._size(request)

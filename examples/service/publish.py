@@ -32,7 +32,11 @@ def publish(model: Path, state: Path, watermark: int | None = None) -> Version:
                 "watermark must be given: the service has a log, and the model holds a part of it."
             )
         watermark = 0
-    return store.publish(lambda folder: shutil.copytree(model, folder), watermark)
+
+    def copy(folder: Path) -> None:
+        shutil.copytree(model, folder)
+
+    return store.publish(copy, watermark)
 
 
 def main() -> None:

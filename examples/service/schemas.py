@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, StrictStr
@@ -45,22 +46,26 @@ class RecommendRequest(Body):
         }
     )
 
-    users: list[Id] | None = Field(None, min_length=1, description="Ids of known users.")
+    users: list[Id] | None = Field(default=None, min_length=1, description="Ids of known users.")
     histories: list[History] | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="What people did, oldest first, as item ids or events in words; the people "
         "need not be known.",
     )
     texts: list[TextHistory] | None = Field(
-        None, min_length=1, description="Histories told in words, for a model that reads text."
+        default=None,
+        min_length=1,
+        description="Histories told in words, for a model that reads text.",
     )
-    k: StrictInt = Field(10, ge=1, description="Most items for each query.")
-    filter_viewed: bool = Field(True, description="Leave out the items of the query's history.")
-    items_to_recommend: list[Id] | None = Field(None, description="The only items allowed.")
-    items_to_exclude: list[Id] | None = Field(None, description="Items not allowed.")
+    k: StrictInt = Field(default=10, ge=1, description="Most items for each query.")
+    filter_viewed: bool = Field(
+        default=True, description="Leave out the items of the query's history."
+    )
+    items_to_recommend: list[Id] | None = Field(default=None, description="The only items allowed.")
+    items_to_exclude: list[Id] | None = Field(default=None, description="Items not allowed.")
     on_unsupported_targets: OnUnsupported = Field(
-        "raise", description="Refuse unknown users and items with 422, or skip them."
+        default="raise", description="Refuse unknown users and items with 422, or skip them."
     )
 
 
@@ -92,9 +97,9 @@ class Event(Body):
     user_id: Id
     item_id: Id
     timestamp: StrictInt | Number | AwareDatetime | None = Field(
-        None, description="As in training: a number, or a datetime with its UTC offset."
+        default=None, description="As in training: a number, or a datetime with its UTC offset."
     )
-    weight: Number | None = Field(None, ge=0, description="1 where it is not given.")
+    weight: Number | None = Field(default=None, ge=0, description="1 where it is not given.")
 
 
 class ObserveRequest(Body):
@@ -108,7 +113,7 @@ class ObserveRequest(Body):
 
     events: list[Event] = Field(min_length=1)
     on_unsupported_targets: OnUnsupported = Field(
-        "raise", description="Refuse events of unknown items with 422, or skip them."
+        default="raise", description="Refuse events of unknown items with 422, or skip them."
     )
 
 
@@ -143,9 +148,13 @@ class Health(BaseModel):
 
     ready: bool
     model_version: str | None = None
-    sequence: int | None = Field(None, description="The last change that the answers reflect.")
-    unsaved: int | None = Field(None, description="Rows in the log that no saved model holds.")
-    detail: str | None = Field(None, description="Why it is not ready.")
+    sequence: int | None = Field(
+        default=None, description="The last change that the answers reflect."
+    )
+    unsaved: int | None = Field(
+        default=None, description="Rows in the log that no saved model holds."
+    )
+    detail: str | None = Field(default=None, description="Why it is not ready.")
 
 
 class Saved(BaseModel):
@@ -169,9 +178,9 @@ def event_columns(events: list[Event]) -> dict[str, list[Any]]:
     }
     times = [event.timestamp for event in events]
     if any(time is not None for time in times):
-        if len({isinstance(t, (int, float)) for t in times}) > 1 or None in times:
+        if len({isinstance(t, datetime) for t in times}) > 1 or None in times:
             raise ValueError("timestamp must be of one kind in all events, or in none.")
-        columns["timestamp"] = [t if isinstance(t, (int, float)) else t.isoformat() for t in times]
+        columns["timestamp"] = [t.isoformat() if isinstance(t, datetime) else t for t in times]
     if any(event.weight is not None for event in events):
         columns["weight"] = [1.0 if e.weight is None else e.weight for e in events]
     return columns

@@ -72,7 +72,7 @@ class Settings:
             name = f"PALATE_{field.name.upper()}"
             if name not in env:
                 continue
-            kind = Path if field.name == "state" else type(field.default)
+            kind: Any = Path if field.name == "state" else type(field.default)
             try:
                 given[field.name] = kind(env[name])
             except ValueError as error:
