@@ -3,8 +3,8 @@
     python benchmarks/loading.py [--items 1000000] [--dim 64] [--workers 3]
 
 The model is not trained: what is measured depends on sizes alone. Each loading runs in a process of
-its own. "Own" is the memory that a process has filled itself (the kernel's Private_Dirty), over what
-it had before; the pages of a mapped file are not written to, and shared. Linux only.
+its own. "Own" is the memory that a process has filled itself (the kernel's Private_Dirty), over
+what it had before; the pages of a mapped file are not written to, and shared. Linux only.
 """
 
 from __future__ import annotations
