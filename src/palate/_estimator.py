@@ -225,7 +225,7 @@ def score(
 ) -> float:
     """Return the mean of a ranking metric over the users of X."""
     check_choice("metric", metric, ACCURACY_METRICS)
-    check_int("k", k, minimum=1)
+    k = check_int("k", k, minimum=1)
     events = read_interactions(X)
     if not len(events):
         raise InvalidInputError("X must hold at least one event; got none.")

@@ -114,7 +114,7 @@ class MostPopular(BaseEstimator):
     ) -> Any:
         """Return the most popular items for known users, as `Recommender.recommend` does."""
         check_is_fitted(self)
-        check_int("k", k, minimum=1)
+        k = check_int("k", k, minimum=1)
         serving = self._serving
         queries = user_queries(
             users, serving.users, serving.histories, len(serving.items), MUST_KNOW
@@ -126,7 +126,7 @@ class MostPopular(BaseEstimator):
     def predict(self, X: Any, *, k: int = 10, filter_viewed: bool = True) -> np.ndarray:
         """Return the most popular items for the user of each row, as `Recommender.predict` does."""
         check_is_fitted(self)
-        check_int("k", k, minimum=1)
+        k = check_int("k", k, minimum=1)
         serving = self._serving
         if is_histories(X):
             queries = history_queries(X, serving.items, MUST_KNOW)

@@ -359,7 +359,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             If more than one kind of query is given, or a parameter is out of range.
         """
         check_is_fitted(self)
-        check_int("k", k, minimum=1)
+        k = check_int("k", k, minimum=1)
         serving = self._serving
         queries = self._queries(serving, users, histories, texts, on_unsupported_targets)
         include, unknown = code_list("items_to_recommend", items_to_recommend, serving.items)
@@ -403,7 +403,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             ``target_item_id, item_id, score, rank``.
         """
         check_is_fitted(self)
-        check_int("k", k, minimum=1)
+        k = check_int("k", k, minimum=1)
         check_choice("filter_itself", filter_itself, (True, False))
         serving = self._serving
         ids, targets, unknown = estimator.known_items(item_ids, serving.items)
@@ -430,7 +430,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             Item ids, best first. A row that runs out ends in NaN (number ids), NaT (times) or None.
         """
         check_is_fitted(self)
-        check_int("k", k, minimum=1)
+        k = check_int("k", k, minimum=1)
         serving = self._serving
         queries, rows = self._row_queries(serving, X)
         _, codes = top_items(serving, queries, k, self._options(), filter_viewed=filter_viewed)

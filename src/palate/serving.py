@@ -188,7 +188,7 @@ def top_items(
     allowed = None if include is None else torch.from_numpy(include)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     codes = np.full((len(queries), k), -1, np.int64)
-    size = options.inference_batch_size
+    size = int(options.inference_batch_size)
     for start in range(0, len(queries), size):
         part = queries[start : start + size]
         pairs = _excluded_pairs(part, n_items, filter_viewed, exclude)

@@ -96,10 +96,10 @@ def topk(
     >>> topk(torch.tensor([[0.0, 3.0]]), items, k=3, exclude=([0], [1])).indices
     tensor([[ 2,  0, -1]])
     """
-    check_int("k", k, minimum=1, maximum=_MOST)
-    check_int("memory_budget", memory_budget, minimum=1)
+    k = check_int("k", k, minimum=1, maximum=_MOST)
+    memory_budget = check_int("memory_budget", memory_budget, minimum=1)
     if item_block is not None:
-        check_int("item_block", item_block, minimum=1)
+        item_block = check_int("item_block", item_block, minimum=1)
     check_choice("metric", metric, METRICS)
     n_items = _check_shapes(queries, items, metric)
     n_queries, dim = queries.shape  # len() of a tensor costs a live request microseconds

@@ -71,7 +71,7 @@ class NeighborsMixin:
                [1]])
         """
         check_is_fitted(self)
-        check_int("n_neighbors", n_neighbors, minimum=1)
+        n_neighbors = check_int("n_neighbors", n_neighbors, minimum=1)
         queries = self._own_rows() if X is None else read_queries(self, X)
         most = self.n_items_ - 1 if X is None else self.n_items_
         if n_neighbors > most:

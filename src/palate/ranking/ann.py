@@ -162,7 +162,7 @@ class ApproximateRanker(NeighborsMixin, BaseEstimator):
             A row ends in -inf and -1 where the lists that were read hold fewer items.
         """
         check_is_fitted(self)
-        check_int("k", k, minimum=1)
+        k = check_int("k", k, minimum=1)
         vectors = as_vectors("queries", queries, self.dim_)
         ready = prepared_rows("queries", vectors, unit=self.metric == "cosine")[0].float()
         lists = exclusion_lists(exclude, len(ready), self.n_items_)
