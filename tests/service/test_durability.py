@@ -72,12 +72,9 @@ def settle(server, model, clients):
 
 
 def ask(server, users):
-    return [
-        server.lists(users=[user], k=N_ITEMS, filter_viewed=False, on_unsupported_targets="ignore")[
-            0
-        ]
-        for user in users
-    ]
+    query = {"k": N_ITEMS, "filter_viewed": False, "on_unsupported_targets": "ignore"}
+    parts = [users[start : start + 50] for start in range(0, len(users), 50)]
+    return [found for part in parts for found in server.lists(users=part, **query)]
 
 
 def answers(model, history, found) -> bool:
