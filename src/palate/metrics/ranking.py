@@ -91,7 +91,12 @@ def _check_codes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     arrays = {"ranked": ranked, "indptr": indptr, "indices": indices}
     for name, values in arrays.items():
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{name} must hold integers; its lists differ in length."
+            ) from error
         if array.dtype.kind not in "iu" and array.size:
             raise InvalidInputError(f"{name} must hold integers; its type is {array.dtype}.")
         arrays[name] = array.astype(np.int64)
