@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import signal
 import zipfile
 
 import pytest
@@ -109,8 +110,13 @@ def test_a_cut_download_of_unknown_length_fails_its_checksum(server, archive, tm
 def test_an_interrupt_in_the_middle_leaves_nothing_behind(server, archive, tmp_path):
     server.cut_after["/set.zip"] = 100
     server.interrupting.add("/set.zip")
-    with pytest.raises(KeyboardInterrupt):
-        fetch(server, archive, tmp_path, n_retries=3)
+    # A shell starts what runs in its background with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fetch(server, archive, tmp_path, n_retries=3)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert server.requests == ["/set.zip"]
     assert list(tmp_path.iterdir()) == []
 
