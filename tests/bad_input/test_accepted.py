@@ -174,6 +174,13 @@ def mixed_zones() -> pd.Series:
     return pd.Series(stamps, dtype=object)
 
 
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_zeros_at_the_end_of_an_id_tell_it_apart(library: Any, make: Any) -> None:
+    ids = ["a", "a\0", "a\0\0"]
+    model = make().fit(library({"user_id": ids, "item_id": ids}))
+    assert model.item_ids_.tolist() == model.user_ids_.tolist() == ids
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("case", list(FORMS))
 @pytest.mark.parametrize("entry", ["fit"])

@@ -87,14 +87,19 @@ def column(frame: nw.DataFrame[Any], name: str, table: str = "X") -> np.ndarray:
             f"{', '.join(map(repr, frame.columns)) or 'none'}."
         )
     values = np.asarray(frame.get_column(name).to_numpy())
-    return values.astype(object) if values.dtype.kind in "UST" else values
+    # NumPy's strings drop zeros at the end: "a" and "a\0" would be one id.
+    return _objects(frame, name) if values.dtype.kind in "UST" else values
+
+
+def _objects(frame: nw.DataFrame[Any], name: str) -> np.ndarray:
+    values = frame.get_column(name).to_list()
+    return np.fromiter(values, dtype=object, count=len(values))
 
 
 def id_column(frame: nw.DataFrame[Any], name: str, table: str = "X") -> np.ndarray:
     """Return a column of ids, checked; times with a zone stay objects, which keep it."""
     if name in frame.columns and getattr(frame.schema[name], "time_zone", None) is not None:
-        values = frame.get_column(name).to_list()
-        return check_ids(np.fromiter(values, dtype=object, count=len(values)), name, table)
+        return check_ids(_objects(frame, name), name, table)
     return check_ids(column(frame, name, table), name, table)
 
 
