@@ -114,7 +114,7 @@ def _torch_file(folder: Path) -> bytes:
 @pytest.mark.parametrize("part", ["os.system", "builtins.eval", "Recommender", "PooledEncoder"])
 def test_a_config_names_no_code(part: str, saved: Path, damage: Any) -> None:
     config = json.loads((saved / "config.json").read_text())
-    config["params"]["user_encoder"] = {"part": part, "params": {"command": "touch /tmp/x"}}
+    config["params"]["user_encoder"] = {"part": part, "params": {"command": "touch owned"}}
     write_config(saved, config)
     with pytest.raises(PersistenceError) as caught:
         Recommender.load(saved)
