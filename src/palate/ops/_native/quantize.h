@@ -4,14 +4,20 @@
 
 #include "common.h"
 
+/* The largest magnitude of a row. */
+INLINE float largest(const float *row, int64_t dim) {
+    float peak = 0.0f;
+    for (int64_t d = 0; d < dim; d++) peak = fabsf(row[d]) > peak ? fabsf(row[d]) : peak;
+    return peak;
+}
+
 /* Write x8 = round(x / a) with a = max|x| / 127 a row, and per block the largest |x / a - x8|. */
 AVX2 void palate_quantize(const float *x, int64_t n, int64_t dim, int64_t stride, int8_t *codes,
                           float *scales, double *rho) {
     for (int64_t r = 0; r < n; r++) {
         const float *row = x + r * dim;
         int8_t *out = codes + r * stride;
-        float peak = 0.0f;
-        for (int64_t d = 0; d < dim; d++) peak = fabsf(row[d]) > peak ? fabsf(row[d]) : peak;
+        const float peak = largest(row, dim);
         /* A row too small to divide gets codes of 0: its residual is then the row itself. */
         const float scale = peak / 127.0f > 1e-30f ? peak / 127.0f : 1e-30f;
         double square = 0.0;
@@ -35,8 +41,7 @@ AVX2 void palate_query_codes(const float *x, int64_t n, int64_t dim, int64_t str
                              int16_t *codes, float *scales, double *errors) {
     for (int64_t r = 0; r < n; r++) {
         const float *row = x + r * dim;
-        float peak = 0.0f;
-        for (int64_t d = 0; d < dim; d++) peak = fabsf(row[d]) > peak ? fabsf(row[d]) : peak;
+        const float peak = largest(row, dim);
         const float scale = peak / (float)limit > 1e-30f ? peak / (float)limit : 1e-30f;
         double square = 0.0;
         for (int64_t d = 0; d < dim; d++) {
