@@ -168,6 +168,7 @@ def test_a_saved_or_copied_model_is_one_state(
     model.set_params(validation_fraction=0)
     states = [model._serving]
     stop = threading.Event()
+    kept: list[Any] = []
     wrong: list[Any] = []
 
     def keep() -> None:
@@ -175,25 +176,26 @@ def test_a_saved_or_copied_model_is_one_state(
             while not stop.is_set():
                 model.save(folder)
                 for one in (Recommender.load(folder, options=options), copy.deepcopy(model)):
-                    n = one._serving.learning.n_fits - 1
-                    found = one._serving.learning.optimizer_state["log_scale"]["exp_avg"]
-                    steps = states[n].learning.optimizer_state["log_scale"]["exp_avg"]
-                    assert torch.equal(found, steps)
-                    np.testing.assert_array_equal(one.item_vectors_, states[n].vectors.numpy())
-                    assert len(one.history_) == len(states[n].learning.records)
+                    kept.append(one)
         except BaseException as error:
             wrong.append(error)
 
     keeper = threading.Thread(target=keep)
     keeper.start()
     for time in range(6):
-        after = copy.copy(model)
-        after.partial_fit(event("u0", "i3", 60 + time), epochs=1)
-        states.append(after._serving)  # known before it can be seen
         model.partial_fit(event("u0", "i3", 60 + time), epochs=1)
+        states.append(model._serving)
     stop.set()
     keeper.join()
     assert wrong == []
+    assert len(kept) >= 2
+    # Compared once all states are known: a second training beside it may differ in the last bit.
+    for one in kept:
+        state = states[one._serving.learning.n_fits - 1]
+        found = one._serving.learning.optimizer_state["log_scale"]["exp_avg"]
+        assert torch.equal(found, state.learning.optimizer_state["log_scale"]["exp_avg"])
+        np.testing.assert_array_equal(one.item_vectors_, state.vectors.numpy())
+        assert len(one.history_) == len(state.learning.records)
 
 
 def test_a_vocabulary_is_ready_before_it_is_shared() -> None:
