@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.ops import _topk_native, _topk_prepare
+from palate.ops import _topk_live, _topk_native, _topk_prepare
 from palate.ops._topk_library import load
 
 
@@ -20,6 +20,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         if load() is None:
             pytest.skip("the top-k kernel is not compiled for this machine")
     else:
+        monkeypatch.setattr(_topk_live, "load", lambda: None)
         monkeypatch.setattr(_topk_native, "load", lambda: None)
         monkeypatch.setattr(_topk_prepare, "load", lambda: None)
     return request.param

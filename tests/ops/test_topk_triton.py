@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from palate.ops import _topk_native, _topk_triton
+from palate.ops import _topk_live, _topk_native, _topk_triton
 from palate.ops.similarity import METRICS
 from palate.ops.topk import topk
 from palate.ranking.exact import CosineRanker
@@ -40,6 +40,7 @@ def interpreted(monkeypatch):
     if not INTERPRETED:
         pytest.skip("runs inside test_in_the_interpreter")
     monkeypatch.setattr(_topk_triton, "_on_gpu", lambda block, segment: True)
+    monkeypatch.setattr(_topk_live, "load", lambda: None)
     monkeypatch.setattr(_topk_native, "load", lambda: None)
     calls: list[int] = []
     original = _topk_triton.peak_scores

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import importlib.util
 import logging
-from ctypes import POINTER, c_int, c_int64, c_void_p
+from ctypes import POINTER, c_double, c_int, c_int64, c_void_p
 
 from torch import Tensor
 
@@ -47,6 +47,18 @@ class CWorker(ctypes.Structure):
     ]
 
 
+class CRequest(ctypes.Structure):
+    """Mirror of ``request`` in _native/live.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("queries", "excluded_ptr", "excluded", "allowed")),
+        *((name, c_void_p) for name in ("scores", "codes")),
+        *((name, c_int64) for name in ("n_queries", "k", "width", "capacity", "metric", "unit")),
+        *((name, c_int64) for name in ("method", "limit16", "block", "n_workers")),
+        ("most", c_double),
+    ]
+
+
 def address(tensor: Tensor | None) -> int | None:
     """Return where a tensor's numbers lie, or None."""
     return None if tensor is None else tensor.data_ptr()
@@ -74,6 +86,8 @@ def _declare(library: ctypes.CDLL) -> None:
     job, segment, worker = POINTER(CJob), POINTER(CSegment), POINTER(CWorker)
     library.palate_place.argtypes = [worker, *[c_int64] * 4, *[c_void_p] * 3]
     library.palate_place.restype = None
+    library.palate_live.argtypes = [POINTER(CRequest), segment]
+    library.palate_live.restype = c_int64
     library.palate_begin.argtypes = [job]
     library.palate_begin.restype = None
     library.palate_scan.argtypes = [job, segment, worker, c_int64]

@@ -39,6 +39,18 @@ def capacity(k: int, n_items: int) -> int:
     return min(2 * k + 64, n_items + 16)
 
 
+def method_for(segment: Segment, n_queries: int) -> int:
+    """Return how the kernel scores: a batch as a product, few queries row by row or by codes."""
+    if segment.codes8 is not None and n_queries <= CODES8_QUERIES:
+        return _CODES8
+    return _ROWS if n_queries <= ROWS_QUERIES else _BATCH
+
+
+def code_limit(dim: int) -> int:
+    """Return the largest int16 query code at which a sum of products with int8 fits 32 bits."""
+    return min(32767, (2**31 - 1) // (127 * max(dim, 1)))
+
+
 def state_bytes(k: int, n_items: int) -> int:
     """Return the bytes of one query's lists, in all workers."""
     workers = torch.get_num_threads()
@@ -108,15 +120,13 @@ class Search:
         _check(_topk_threads.run_sharing(work, self.n_workers))
 
     def _method(self, segment: Segment) -> int:
-        n = len(self.queries)
-        if segment.codes8 is not None and n <= CODES8_QUERIES:
-            if not self.codes16:
-                self.codes16 = query_codes(self.queries)
-                names = ("codes16", "scales16", "errors16")
-                for name, tensor in zip(names, self.codes16, strict=True):
-                    setattr(self.job, name, address(tensor))
-            return _CODES8
-        return _ROWS if n <= ROWS_QUERIES else _BATCH
+        method = method_for(segment, len(self.queries))
+        if method == _CODES8 and not self.codes16:
+            self.codes16 = query_codes(self.queries)
+            names = ("codes16", "scales16", "errors16")
+            for name, tensor in zip(names, self.codes16, strict=True):
+                setattr(self.job, name, address(tensor))
+        return method
 
     def _block(self, method: int) -> int:
         """Return the items of a block: a power of two from 16 to NORM_BLOCK."""
@@ -183,13 +193,12 @@ def query_codes(queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     n, dim = queries.shape
     stride = padded_width(dim)
-    limit = min(32767, (2**31 - 1) // (127 * max(dim, 1)))
     codes = torch.zeros(n, stride, dtype=torch.int16)
     scales, errors = torch.empty(n), torch.empty(n, dtype=torch.float64)
     library = load()
     assert library is not None
     library.palate_query_codes(
-        *(queries.data_ptr(), n, dim, stride, limit),
+        *(queries.data_ptr(), n, dim, stride, code_limit(dim)),
         *(codes.data_ptr(), scales.data_ptr(), errors.data_ptr()),
     )
     return codes, scales, errors

@@ -14,6 +14,7 @@ from palate.ops import _topk_native, _topk_torch, _topk_triton
 from palate.ops._topk_block import BlockSearch, QueryBlock
 from palate.ops._topk_catalogue import Catalogue, Segment, kept_segments, raw_segments
 from palate.ops._topk_filters import ItemLists, allowed_items, exclusion_lists, rows_of_lists
+from palate.ops._topk_live import live_segment, live_topk
 from palate.ops._topk_prepare import prepared_rows
 from palate.ops.similarity import METRICS
 
@@ -105,6 +106,10 @@ def topk(
     n_queries, dim = queries.shape  # len() of a tensor costs a live request microseconds
     lists = exclusion_lists(exclude, n_queries, n_items)
     allowed = allowed_items(include, n_items)
+    if item_block is None and allowed.codes is None:
+        found = _live(queries, items, k, metric, lists, allowed.flags)
+        if found is not None:
+            return found
     out = TopK(
         torch.full((n_queries, k), -torch.inf, device=queries.device),
         torch.full((n_queries, k), -1, dtype=torch.int64, device=queries.device),
@@ -127,9 +132,25 @@ def topk(
             *(rows_of_lists(lists, begin, begin + vectors.shape[0]), allowed.flags),
             *(item_block, memory_budget),
         )
-        found = out if whole else TopK(out.scores[part], out.indices[part])
-        _search(found.scores, found.indices, block, items, allowed.codes)
+        here = out if whole else TopK(out.scores[part], out.indices[part])
+        _search(here.scores, here.indices, block, items, allowed.codes)
     return out
+
+
+def _live(
+    queries: Tensor,
+    items: Tensor | Catalogue,
+    k: int,
+    metric: str,
+    lists: ItemLists | None,
+    allowed: Tensor | None,
+) -> TopK | None:
+    """Answer a live request in one compiled call, or return None where it is none."""
+    segment = live_segment(queries, items, k)
+    if segment is None:
+        return None
+    found = live_topk(queries, segment, k, metric, lists, allowed)
+    return None if found is None else TopK(*found)
 
 
 def _check_shapes(queries: Tensor, items: Tensor | Catalogue, metric: str) -> int:

@@ -107,3 +107,5 @@ AVX2 int palate_finish(const job *j, const segment *s, const worker *workers, in
     free(scratch);
     return failed;
 }
+
+#include "live.h"
