@@ -18,7 +18,7 @@ RANKS = {
         [
             "exceptions protocols _optional",
             "ops _validation _random _device _options _threads",
-            "data metrics model_selection datasets",
+            "data metrics model_selection datasets defaults",
             "encoders ranking",
             "training queries",
             "_parts _inputs serving learning _estimator",

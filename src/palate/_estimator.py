@@ -28,6 +28,7 @@ from palate.data.histories import CodedEvents, Histories, sortable_times
 from palate.data.items import ItemTable
 from palate.data.lists import id_list
 from palate.data.vocabulary import Vocabulary
+from palate.defaults import AUTO, STANDALONE, Settings, check_int_or_auto, fill_spec, settings_for
 from palate.encoders.item.ids import IdEncoder
 from palate.exceptions import DataLeakWarning, InvalidInputError, InvalidParameterError
 from palate.learning import Learned, Plan
@@ -41,28 +42,43 @@ from palate.serving import Catalogue, Learning, Serving, top_items
 _EXACT_FLOAT = 2**53
 
 
-def plan(rec: Any, epochs: int | None = None) -> Plan:
-    """Check the parameters of a recommender and resolve its parts."""
+def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -> Plan:
+    """Check the parameters of a recommender and resolve its parts, "auto" to `settings`."""
     check_choice("metric", rec.metric, METRICS)
     if rec.options is not None and not isinstance(rec.options, RunOptions):
         raise InvalidParameterError(f"options must be a RunOptions or None; got {rec.options!r}.")
+    dim = check_int_or_auto("dim", rec.dim, minimum=1) or settings.dim
+    n_epochs = check_int_or_auto("epochs", rec.epochs if epochs is None else epochs)
     return Plan(
-        user_encoder=resolve_part("user_encoder", rec.user_encoder),
+        user_encoder=fill_spec(resolve_part("user_encoder", rec.user_encoder), settings, dim),
         item_encoder=resolve_part("item_encoder", rec.item_encoder),
         ranker=_ranker(rec),
         objective=None if rec.objective == "auto" else resolve_part("objective", rec.objective),
         metric=rec.metric,
-        dim=check_int("dim", rec.dim, minimum=1),
+        dim=dim,
         pretrain_epochs=check_int("pretrain_epochs", rec.pretrain_epochs),
-        epochs=check_int("epochs", rec.epochs if epochs is None else epochs),
-        batch_size=check_int("batch_size", rec.batch_size, minimum=1),
+        epochs=settings.epochs if n_epochs is None else n_epochs,
+        batch_size=check_int_or_auto("batch_size", rec.batch_size, minimum=1)
+        or settings.batch_size,
         learning_rate=check_real("learning_rate", rec.learning_rate, low=0, low_open=True),
         weight_decay=check_real("weight_decay", rec.weight_decay, low=0),
         validation_fraction=check_real(
             "validation_fraction", rec.validation_fraction, low=0, high=1
         ),
-        patience=check_int("patience", rec.patience, minimum=1),
+        patience=None if rec.patience is None else check_int("patience", rec.patience, minimum=1),
     )
+
+
+def width_of(rec: Any) -> int:
+    """Return the width of a fitted recommender's vectors."""
+    width = rec._architecture["dim"] if hasattr(rec, "_architecture") else rec.dim
+    return rec.settings_.dim if width == AUTO else int(width)
+
+
+def settings_of(histories: Histories) -> Settings:
+    """Choose what "auto" stands for by the data that is learned from."""
+    n_items = len(np.unique(histories.items))
+    return settings_for(len(histories.items), histories.n_users, n_items)
 
 
 def architecture(rec: Any) -> dict[str, Any]:

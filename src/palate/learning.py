@@ -38,7 +38,8 @@ class Plan:
     objective : Objective or None
         None chooses by the size of the catalogue.
     metric : str
-    dim, pretrain_epochs, epochs, batch_size, patience : int
+    dim, pretrain_epochs, epochs, batch_size : int
+    patience : int or None
     learning_rate, weight_decay, validation_fraction : float
     """
 
@@ -54,7 +55,7 @@ class Plan:
     learning_rate: float
     weight_decay: float
     validation_fraction: float
-    patience: int
+    patience: int | None
 
 
 @dataclass

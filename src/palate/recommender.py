@@ -22,6 +22,7 @@ from palate._validation import check_choice, check_int, check_path
 from palate.data.frames import native_namespace, shown
 from palate.data.histories import Histories
 from palate.data.items import read_items
+from palate.defaults import AUTO
 from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
 from palate.learning import learn, learn_on
 from palate.queries import (
@@ -49,13 +50,14 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         What the ranking stage minimises; ``"auto"`` takes the full softmax up to 50,000 items.
     metric : {"cosine", "euclidean", "dot"}, default="cosine"
         The similarity, in training and in ranking.
-    dim : int, default=64
-        Width of user and item vectors.
+    dim : int or "auto", default="auto"
+        Width of user and item vectors. What is ``"auto"``, here and in the user encoder, follows
+        the size and density of the data of `fit` by :func:`palate.defaults.settings_for`.
     pretrain_epochs : int, default=0
         Epochs of masked-item modelling and sequence contrast before the ranking stage.
-    epochs : int, default=30
+    epochs : int or "auto", default="auto"
         Most epochs of the ranking stage.
-    batch_size : int, default=128
+    batch_size : int or "auto", default="auto"
         Histories (windows of them) a training step.
     learning_rate, weight_decay : float, default=1e-3, 0.01
         Of AdamW. The rate is the peak: in `fit` it rises over the first steps and falls linearly
@@ -63,8 +65,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     validation_fraction : float, default=0.1
         Share of users whose last event is held out from training to measure NDCG@10 after each
         epoch; the best weights are kept. 0 trains on everything for all epochs.
-    patience : int, default=5
-        Epochs without a better NDCG@10 before training stops.
+    patience : int, default=None
+        Epochs without a better NDCG@10 before training stops. None runs all epochs: the rate falls
+        until the last, which are often the best.
     random_state : int, RandomState or None, default=None
         Seed of everything random; the global seeds are not touched.
     options : RunOptions, default=None
@@ -80,6 +83,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         The users with a history.
     history_ : list of dict
         For each epoch: ``stage, epoch, loss, ndcg@10, seconds``.
+    settings_ : Settings
+        What ``"auto"`` stands for.
     ranker_, user_encoder_, item_encoder_ : fitted parts
     n_features_in_ : int
         Columns of X in `fit`, unless it was a list of histories.
@@ -112,14 +117,14 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         ranker: Any = "exact",
         objective: Any = "auto",
         metric: str = "cosine",
-        dim: int = 64,
+        dim: int | str = AUTO,
         pretrain_epochs: int = 0,
-        epochs: int = 30,
-        batch_size: int = 128,
+        epochs: int | str = AUTO,
+        batch_size: int | str = AUTO,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         validation_fraction: float = 0.1,
-        patience: int = 5,
+        patience: int | None = None,
         random_state: Any = None,
         options: RunOptions | None = None,
     ) -> None:
@@ -180,13 +185,14 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         n_columns = estimator.check_columns(self, X, reset=True)
         coded = estimator.code_afresh(X, items, plan)
         histories = Histories.from_events(coded.events, len(coded.users))
-        options = self._options()
+        options, settings = self._options(), estimator.settings_of(histories)
+        plan = estimator.plan(self, settings=settings)
         learned = learn(plan, histories, coded.table, draw_seed(self.random_state), options)
         serving = estimator.serve(plan, learned, coded, histories, NOTHING_LEARNED)
         estimator.note_columns(self, X, n_columns)
         self._library = native_namespace(X)
         self._lock = ForkedLock()
-        self._serving = serving
+        self._serving, self.settings_ = serving, settings
         self._architecture = estimator.architecture(self)
         return self
 
@@ -226,7 +232,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
                 return self.fit(X, y, items=items)
             finally:
                 self.epochs = planned
-        plan = estimator.plan(self, epochs)
+        plan = estimator.plan(self, epochs, self.settings_)
         estimator.check_columns(self, X, reset=False)
         with self._lock:
             before, options = self._serving, self._options()

@@ -218,12 +218,12 @@ def test_metric(entry: str, case: str, learned: Recommender, popular: Any, refus
 
 # Parameters of the constructor are checked by fit and partial_fit, which then leave all as it was.
 FIT: dict[str, tuple[dict[str, Any], type, str]] = {
-    "dim bool": ({"dim": True}, ValueError, "dim must be an integer of at least 1; got True."),
-    "dim text": ({"dim": "3"}, ValueError, "dim must be an integer of at least 1; got '3'."),
+    "dim bool": ({"dim": True}, ValueError, "dim must be an integer of at least 1 or 'auto'; got True."),
+    "dim text": ({"dim": "3"}, ValueError, "dim must be an integer of at least 1 or 'auto'; got '3'."),
     "epochs None": (
         {"epochs": None},
         ValueError,
-        "epochs must be an integer of at least 0; got None.",
+        "epochs must be an integer of at least 0 or 'auto'; got None.",
     ),
     "rate text": (
         {"learning_rate": "x"},
@@ -286,7 +286,7 @@ def test_constructor(
 @pytest.mark.parametrize("value", [-1, 1.5, True, "2"], ids=repr)
 @pytest.mark.parametrize("entry", ["partial_fit epochs"])
 def test_epochs(entry: str, value: Any, learned: Recommender, refused: Any) -> None:
-    message = f"epochs must be an integer of at least 0; got {value!r}."
+    message = f"epochs must be an integer of at least 0 or 'auto'; got {value!r}."
     refused(
         lambda: learned.partial_fit(EVENTS, epochs=value), InvalidParameterError, message, learned
     )

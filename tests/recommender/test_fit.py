@@ -385,10 +385,10 @@ def test_one_event_is_a_model(make_recommender: Make) -> None:
 
 PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ({"metric": "l2"}, "metric must be one of 'cosine', 'dot', 'euclidean'; got 'l2'."),
-    ({"dim": 0}, "dim must be an integer of at least 1; got 0."),
-    ({"epochs": -1}, "epochs must be an integer of at least 0; got -1."),
+    ({"dim": 0}, "dim must be an integer of at least 1 or 'auto'; got 0."),
+    ({"epochs": -1}, "epochs must be an integer of at least 0 or 'auto'; got -1."),
     ({"pretrain_epochs": 1.5}, "pretrain_epochs must be an integer of at least 0; got 1.5."),
-    ({"batch_size": 0}, "batch_size must be an integer of at least 1; got 0."),
+    ({"batch_size": 0}, "batch_size must be an integer of at least 1 or 'auto'; got 0."),
     ({"patience": 0}, "patience must be an integer of at least 1; got 0."),
     ({"learning_rate": 0}, "learning_rate must be a number in (0, inf]; got 0."),
     ({"learning_rate": float("nan")}, "learning_rate must be a number in (0, inf]; got nan."),

@@ -238,7 +238,7 @@ REFUSED: list[tuple[dict[str, Any], type, str]] = [
             "epochs": -1,
         },
         InvalidParameterError,
-        "epochs must be an integer of at least 0; got -1.",
+        "epochs must be an integer of at least 0 or 'auto'; got -1.",
     ),
     (
         {"X": pd.DataFrame({"user_id": ["u0"], "item_id": ["i0"], "timestamp": [1]})[:0]},

@@ -56,7 +56,7 @@ def test_clone_copies_parameters_and_nothing_learned(id_fitted_once: Recommender
 def test_get_params_reaches_into_named_and_nested_parts() -> None:
     params = Recommender().get_params()
     assert params["user_encoder"] == "transformer"
-    assert params["user_encoder__n_layers"] == 2
+    assert params["user_encoder__n_layers"] == "auto"
     assert params["item_encoder__id_dropout"] == 0.1
     assert params["item_encoder__encoders__0__pooling"] == "mean"
     assert params["ranker__storage"] == "float32"

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from palate._estimator import architecture, library_named
+from palate._estimator import architecture, library_named, width_of
 from palate._options import RunOptions
 from palate._parts import decode_value, resolve_part
 from palate._threads import ForkedLock, torch_threads
@@ -21,6 +21,7 @@ from palate.data.histories import CodedEvents, Histories
 from palate.data.ids_table import read_ids
 from palate.data.items import ItemTable
 from palate.data.vocabulary import Vocabulary
+from palate.defaults import STANDALONE, Settings, fill_spec
 from palate.exceptions import PersistenceError
 from palate.persistence.checksums import CONFIG, check_files, read_config
 from palate.persistence.folder import located
@@ -132,6 +133,7 @@ def _assemble(
         **{n: v if n == "random_state" else decode_value(v) for n, v in params.items()},
         options=options,
     )
+    rec.settings_ = Settings(**config["settings"]) if "settings" in config else STANDALONE
     run = RunOptions() if options is None else options
     with torch_threads(run.n_jobs):
         rec._serving = _serving(rec, source, config, run, mmap=mmap)
@@ -157,9 +159,10 @@ def _serving(
     found = read_tensors(source / VECTORS, mapped=mmap)
     # Computed again in one batch, they could differ in their last bits.
     vectors = found["vectors"].to(options.torch_device)
-    if vectors.shape != (len(items), rec.dim):
+    if vectors.shape != (len(items), width_of(rec)):
         raise PersistenceError(
-            f"{VECTORS} must hold one vector of width {rec.dim} for each of {len(items)} items; "
+            f"{VECTORS} must hold one vector of width {width_of(rec)} for each of {len(items)} "
+            "items; "
             f"it holds an array of shape {tuple(vectors.shape)}."
         )
     moments = nested_moments(read_tensors(source / OPTIMIZER, mapped=mmap))
@@ -178,14 +181,14 @@ def _serving(
 def _network(
     rec: Any, table: ItemTable, weights: dict[str, Tensor], options: RunOptions, *, mapped: bool
 ) -> TasteNetwork:
-    prefix = "items."
+    prefix, dim = "items.", width_of(rec)
     state = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
     with torch.random.fork_rng(devices=[]):
-        items = resolve_part("item_encoder", rec.item_encoder).build(table, rec.dim, options, state)
+        items = resolve_part("item_encoder", rec.item_encoder).build(table, dim, options, state)
         network = TasteNetwork(
             items,
-            resolve_part("user_encoder", rec.user_encoder),
-            rec.dim,
+            fill_spec(resolve_part("user_encoder", rec.user_encoder), rec.settings_, dim),
+            dim,
             rec.metric,
             torch.zeros(len(table), dtype=torch.bool),
         )

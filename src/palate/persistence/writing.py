@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
             **{name: encode_value(name, value) for name, value in params.items()},
             "random_state": encode_random_state(seed),
         },
+        "settings": asdict(rec.settings_),
         "history": serving.learning.records,
         "library": rec._library.__name__,
         "n_fits": serving.learning.n_fits,

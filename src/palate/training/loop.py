@@ -43,8 +43,8 @@ class Stage:
     options : RunOptions
     validate : callable, default=None
         Returns the validation metric, larger is better; None trains to the end.
-    patience : int, default=5
-        Epochs without a better metric after which the stage ends.
+    patience : int or None, default=None
+        Epochs without a better metric after which the stage ends; None runs all of them.
     keep_start : bool, default=False
         Whether the weights at the start count as a result: if no epoch is better, they stay.
     optimizer_state : dict, default={}
@@ -61,7 +61,7 @@ class Stage:
     weight_decay: float
     options: RunOptions
     validate: Callable[[], float] | None = None
-    patience: int = 5
+    patience: int | None = None
     keep_start: bool = False
     optimizer_state: OptimizerState = field(default_factory=dict)
     interrupted: bool = False
@@ -149,7 +149,7 @@ class _Trainer:
         logger.info("%s epoch %d: loss %.4f, ndcg@10 %s, %.1f s", *shown.values())
         if self.stage.options.on_epoch_end is not None:
             self.stage.options.on_epoch_end(record)
-        return self.stale >= self.stage.patience
+        return self.stage.patience is not None and self.stale >= self.stage.patience
 
     def _run_batches(self, epoch: int) -> float:
         self.step.train()

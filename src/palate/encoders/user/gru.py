@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from palate._validation import check_choice, check_int, check_real
+from palate.defaults import AUTO, STANDALONE, fill_spec
 from palate.encoders.user.pooled import POOLINGS
 
 
@@ -18,15 +21,18 @@ class GRUEncoder(BaseEstimator):
         Stacked recurrent layers.
     hidden_size : int, default=None
         Width of the recurrent state, `dim` by default.
-    dropout : float, default=0.2
+    dropout : float or "auto", default="auto"
         Share of inputs and of activations between layers dropped in training, in [0, 1).
-    max_length : int, default=50
+    max_length : int or "auto", default="auto"
         The most recent events that are read.
     pooling : {"last", "mean", "attention"}, default="last"
         How the states of a history become one vector.
 
     Notes
     -----
+    ``"auto"`` is chosen by :func:`palate.defaults.settings_for` from the data of `fit`; where the
+    network is built alone it stands for a dropout of 0.2 and 50 events.
+
     Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016.
 
     Examples
@@ -42,8 +48,8 @@ class GRUEncoder(BaseEstimator):
         self,
         n_layers: int = 1,
         hidden_size: int | None = None,
-        dropout: float = 0.2,
-        max_length: int = 50,
+        dropout: float | str = AUTO,
+        max_length: int | str = AUTO,
         pooling: str = "last",
     ) -> None:
         self.n_layers = n_layers
@@ -61,12 +67,13 @@ class GRUEncoder(BaseEstimator):
             If a parameter is out of range.
         """
         check_int("n_layers", self.n_layers, minimum=1)
-        check_int("max_length", self.max_length, minimum=1)
-        check_real("dropout", self.dropout, low=0, high=1, high_open=True)
+        spec = fill_spec(copy.copy(self), STANDALONE, dim)
+        check_int("max_length", spec.max_length, minimum=1)
+        check_real("dropout", spec.dropout, low=0, high=1, high_open=True)
         check_choice("pooling", self.pooling, POOLINGS)
         hidden = dim if self.hidden_size is None else self.hidden_size
         check_int("hidden_size", hidden, minimum=1)
-        return _GRU(dim, self.n_layers, hidden, self.dropout)
+        return _GRU(dim, self.n_layers, hidden, spec.dropout)
 
 
 class _GRU(nn.Module):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
 from palate._validation import check_choice
+from palate.defaults import STANDALONE, fill_spec
 from palate.ops.pooling import at_last, attention_prefixes, last_prefixes, mean_prefixes
 from palate.protocols import UserEncoder
 
@@ -25,6 +28,7 @@ class PooledEncoder(nn.Module):
 
     def __init__(self, spec: UserEncoder, dim: int) -> None:
         super().__init__()
+        spec = fill_spec(copy.copy(spec), STANDALONE, dim)
         self.pooling = check_choice("pooling", spec.pooling, POOLINGS)
         self.max_length = spec.max_length
         self.encoder = spec.build(dim)

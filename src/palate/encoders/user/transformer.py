@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from palate._validation import check_choice, check_int, check_real
+from palate.defaults import AUTO, STANDALONE, fill_spec
 from palate.encoders.user.pooled import POOLINGS
 from palate.exceptions import InvalidParameterError
 
@@ -19,21 +22,24 @@ class TransformerEncoder(BaseEstimator):
 
     Parameters
     ----------
-    n_layers : int, default=2
+    n_layers : int or "auto", default="auto"
         Blocks of attention and feed-forward.
-    n_heads : int, default=1
+    n_heads : int or "auto", default="auto"
         Attention heads; must divide the model's `dim`.
     hidden_size : int, default=None
         Width of the feed-forward layers, ``4 * dim`` by default.
-    dropout : float, default=0.2
+    dropout : float or "auto", default="auto"
         Share of activations dropped in training, in [0, 1).
-    max_length : int, default=50
+    max_length : int or "auto", default="auto"
         The most recent events that are read.
     pooling : {"last", "mean", "attention"}, default="last"
         How the states of a history become one vector.
 
     Notes
     -----
+    ``"auto"`` is chosen by :func:`palate.defaults.settings_for` from the data of `fit`; where the
+    network is built alone it stands for 2 layers, 1 head, a dropout of 0.2 and 50 events.
+
     Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018; normalisation before
     each part as in Xiong et al., "On Layer Normalization in the Transformer Architecture", 2020.
 
@@ -47,11 +53,11 @@ class TransformerEncoder(BaseEstimator):
 
     def __init__(
         self,
-        n_layers: int = 2,
-        n_heads: int = 1,
+        n_layers: int | str = AUTO,
+        n_heads: int | str = AUTO,
         hidden_size: int | None = None,
-        dropout: float = 0.2,
-        max_length: int = 50,
+        dropout: float | str = AUTO,
+        max_length: int | str = AUTO,
         pooling: str = "last",
     ) -> None:
         self.n_layers = n_layers
@@ -69,16 +75,17 @@ class TransformerEncoder(BaseEstimator):
         InvalidParameterError
             If a parameter is out of range, or `n_heads` does not divide `dim`.
         """
-        check_int("n_layers", self.n_layers, minimum=1)
-        heads = check_int("n_heads", self.n_heads, minimum=1)
-        check_int("max_length", self.max_length, minimum=1)
-        check_real("dropout", self.dropout, low=0, high=1, high_open=True)
+        spec = fill_spec(copy.copy(self), STANDALONE, dim)
+        check_int("n_layers", spec.n_layers, minimum=1)
+        heads = check_int("n_heads", spec.n_heads, minimum=1)
+        check_int("max_length", spec.max_length, minimum=1)
+        check_real("dropout", spec.dropout, low=0, high=1, high_open=True)
         check_choice("pooling", self.pooling, POOLINGS)
         if dim % heads:
             raise InvalidParameterError(f"n_heads must divide dim={dim}; got {heads}.")
         hidden = 4 * dim if self.hidden_size is None else self.hidden_size
         check_int("hidden_size", hidden, minimum=1)
-        return _Transformer(dim, self.n_layers, heads, hidden, self.dropout, self.max_length)
+        return _Transformer(dim, spec.n_layers, heads, hidden, spec.dropout, spec.max_length)
 
 
 class _Transformer(nn.Module):

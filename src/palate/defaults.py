@@ -1,0 +1,126 @@
+"""The rule that turns "auto" into numbers: width, depth, length and pace follow the data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from palate._validation import check_int
+from palate.exceptions import InvalidParameterError
+
+AUTO = "auto"
+
+#: Mean events a user from which a set counts as dense.
+DENSE_EVENTS = 50
+#: Items below which a set that is not dense counts as small.
+SMALL_ITEMS = 2_000
+# A tiny set gets more epochs, so that it takes some steps; a huge one fewer, for it has many.
+_FEWEST_STEPS, _MOST_EPOCHS = 200, 60
+_MOST_EVENTS, _FEWEST_EPOCHS = 30_000_000, 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What "auto" stands for.
+
+    Attributes
+    ----------
+    dim : int
+        Width of user and item vectors.
+    batch_size, epochs : int
+        Histories a step, and most epochs.
+    n_layers, n_heads, max_length : int
+        Depth of the Transformer, its heads, and the most recent events that are read.
+    dropout : float
+        Of the user encoder.
+    """
+
+    dim: int = 64
+    batch_size: int = 128
+    epochs: int = 30
+    n_layers: int = 2
+    n_heads: int = 1
+    max_length: int = 50
+    dropout: float = 0.2
+
+
+#: What a part used alone takes, and what models saved before there was a rule were made with.
+STANDALONE = Settings()
+_SMALL = Settings(batch_size=32, epochs=15, n_layers=1, dropout=0.3)
+_SPARSE = Settings(dim=128, epochs=18, n_layers=1, dropout=0.5)
+_DENSE = Settings(batch_size=16, n_heads=2, max_length=200)
+
+
+def settings_for(n_events: int, n_users: int, n_items: int) -> Settings:
+    """Choose the settings for a data set.
+
+    Dense sets (50 events a user or more) get two layers that read 200 events; others one layer
+    that reads 50: narrow and with small batches below 2,000 items, wide and with much dropout
+    from there on. At least 200 steps are planned (in at most 60 epochs), and, from five epochs on,
+    at most 30 million events.
+
+    Parameters
+    ----------
+    n_events, n_users, n_items : int
+        Of the training data; items with an event.
+
+    Returns
+    -------
+    Settings
+
+    Examples
+    --------
+    >>> settings_for(n_events=198_502, n_users=22_363, n_items=12_101)
+    Settings(dim=128, batch_size=128, epochs=18, n_layers=1, n_heads=1, max_length=50, dropout=0.5)
+    >>> settings_for(n_events=999_611, n_users=6_040, n_items=3_416).max_length
+    200
+    >>> settings_for(n_events=10_000_000, n_users=1_000_000, n_items=1_000_000).epochs
+    5
+    """
+    n_users = max(1, n_users)
+    if n_events / n_users >= DENSE_EVENTS:
+        chosen = _DENSE
+    else:
+        chosen = _SMALL if n_items < SMALL_ITEMS else _SPARSE
+    n_windows = n_users * max(1, -(-n_events // (n_users * chosen.max_length)))
+    steps = -(-n_windows // chosen.batch_size)
+    epochs = max(chosen.epochs, min(_MOST_EPOCHS, -(-_FEWEST_STEPS // steps)))
+    epochs = min(epochs, max(_FEWEST_EPOCHS, _MOST_EVENTS // max(1, n_events)))
+    return replace(chosen, epochs=epochs)
+
+
+def check_int_or_auto(name: str, value: Any, *, minimum: int = 0) -> int | None:
+    """Return `value` as an int of at least `minimum`, or None for "auto".
+
+    Examples
+    --------
+    >>> check_int_or_auto("dim", 0, minimum=1)
+    Traceback (most recent call last):
+    palate.exceptions.InvalidParameterError: dim must be an integer of at least 1 or 'auto'; got 0.
+    """
+    if isinstance(value, str) and value == AUTO:
+        return None
+    try:
+        return check_int(name, value, minimum=minimum)
+    except InvalidParameterError as error:
+        text = str(error).replace(f"of at least {minimum};", f"of at least {minimum} or 'auto';")
+        raise InvalidParameterError(text) from None
+
+
+def fill_spec(spec: Any, settings: Settings, dim: int) -> Any:
+    """Put numbers in place of every "auto" of a part's spec, in place.
+
+    Examples
+    --------
+    >>> from palate.encoders.user.gru import GRUEncoder
+    >>> fill_spec(GRUEncoder(dropout=0.1), STANDALONE, dim=8)
+    GRUEncoder(dropout=0.1, max_length=50)
+    """
+    values = {**asdict(settings), "dim": dim}
+    if dim % settings.n_heads:
+        values["n_heads"] = 1
+    for name, value in values.items():
+        current = getattr(spec, name, None)
+        if isinstance(current, str) and current == AUTO:
+            setattr(spec, name, value)
+    return spec

@@ -1,0 +1,113 @@
+"""What "auto" stands for: the rule, and that the estimator follows and keeps it."""
+
+from __future__ import annotations
+
+import pytest
+
+from palate import Recommender, RunOptions
+from palate.defaults import STANDALONE, Settings, check_int_or_auto, fill_spec, settings_for
+from palate.encoders.user.gru import GRUEncoder
+from palate.encoders.user.transformer import TransformerEncoder
+from palate.exceptions import InvalidParameterError
+
+SMALL = Settings(64, 32, 15, 1, 1, 50, 0.3)
+SPARSE = Settings(128, 128, 18, 1, 1, 50, 0.5)
+DENSE = Settings(64, 16, 30, 2, 2, 200, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("n_events", "n_users", "n_items", "expected"),
+    [
+        (198_502, 22_363, 12_101, SPARSE),
+        (999_611, 6_040, 3_416, DENSE),
+        (22_000, 3_000, 957, SMALL),
+        (22_000, 3_000, 1_999, SMALL),
+        (22_000, 3_000, 2_000, SPARSE),
+        (149_999, 3_000, 1_500, SMALL),
+        (150_000, 3_000, 1_500, DENSE),
+    ],
+)
+def test_settings_follow_density_and_size(n_events, n_users, n_items, expected):
+    assert settings_for(n_events, n_users, n_items) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_events", "n_users", "n_items", "epochs"),
+    [
+        (12, 4, 5, 60),  # one step an epoch: 200 would be wanted
+        (1_000, 320, 400, 20),  # ten steps an epoch
+        (2_000_000, 300_000, 90_000, 15),
+        (10_000_000, 1_000_000, 1_000_000, 5),
+        (2_000_000, 10_000, 9_000, 15),
+        (0, 0, 0, 60),
+    ],
+)
+def test_tiny_sets_take_some_steps_and_huge_ones_few_epochs(n_events, n_users, n_items, epochs):
+    assert settings_for(n_events, n_users, n_items).epochs == epochs
+
+
+def test_only_auto_is_filled():
+    spec = fill_spec(TransformerEncoder(dropout=0.0, n_layers=3), DENSE, dim=10)
+    assert spec.get_params() == {
+        "n_layers": 3,
+        "n_heads": 2,
+        "hidden_size": None,
+        "dropout": 0.0,
+        "max_length": 200,
+        "pooling": "last",
+    }
+    assert fill_spec(TransformerEncoder(), DENSE, dim=9).n_heads == 1
+    spec = fill_spec(GRUEncoder(max_length=7), SPARSE, dim=9)
+    assert (spec.n_layers, spec.dropout, spec.max_length) == (1, 0.5, 7)
+
+
+def test_a_number_or_auto():
+    assert check_int_or_auto("dim", "auto", minimum=1) is None
+    assert check_int_or_auto("dim", 3, minimum=1) == 3
+    with pytest.raises(InvalidParameterError) as caught:
+        check_int_or_auto("dim", "wide", minimum=1)
+    assert str(caught.value) == "dim must be an integer of at least 1 or 'auto'; got 'wide'."
+
+
+HISTORIES = [[f"i{(u + t) % 7}" for t in range(4 + u % 3)] for u in range(9)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Recommender:
+    return Recommender(
+        item_encoder="id", random_state=0, options=RunOptions(device="cpu", progress=False)
+    ).fit(HISTORIES)
+
+
+def test_the_estimator_keeps_auto_and_states_what_it_stood_for(model, tmp_path):
+    n_events = sum(map(len, HISTORIES))
+    assert model.settings_ == settings_for(n_events, 9, 7)
+    assert model.item_vectors_.shape == (7, 64)
+    assert len(model.history_) == model.settings_.epochs == 60
+    assert model.dim == "auto"
+    model.save(tmp_path / "m")
+    again = Recommender.load(tmp_path / "m", options=model.options)
+    assert again.settings_ == model.settings_
+    assert again.get_params()["user_encoder__max_length"] == "auto"
+    assert again.partial_fit(HISTORIES[:2], epochs=1).item_vectors_.shape == (7, 64)
+
+
+def test_numbers_given_stay(model):
+    fixed = Recommender(
+        TransformerEncoder(max_length=3),
+        "id",
+        dim=5,
+        epochs=2,
+        batch_size=4,
+        options=RunOptions(device="cpu", progress=False),
+    ).fit(HISTORIES)
+    assert fixed.item_vectors_.shape == (7, 5)
+    assert len(fixed.history_) == 2
+    encoder = fixed._serving.network.users
+    assert (encoder.max_length, len(encoder.encoder.blocks)) == (3, model.settings_.n_layers)
+
+
+def test_a_part_alone_has_numbers_too():
+    network = TransformerEncoder().build(dim=6)
+    assert len(network.blocks) == STANDALONE.n_layers == 2
+    assert network.positions.shape == (50, 6)
