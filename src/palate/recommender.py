@@ -64,7 +64,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         to a twentieth at the last of `epochs`; in `partial_fit` it stays.
     validation_fraction : float, default=0.1
         Share of users whose last event is held out from training to measure NDCG@10 after each
-        epoch; the best weights are kept. 0 trains on everything for all epochs.
+        epoch; the best weights are kept. Below 1 it takes at most 10,000 users. 0 trains on
+        everything for all epochs.
     patience : int, default=None
         Epochs without a better NDCG@10 before training stops. None runs all epochs: the rate falls
         until the last, which are often the best.

@@ -6,6 +6,7 @@ import torch
 
 from palate._options import RunOptions
 from palate.data.histories import Histories
+from palate.training import validation
 from palate.training.validation import Holdout, hold_out, validation_ndcg
 
 N, D = 11, 6
@@ -85,3 +86,12 @@ def test_the_metric_is_that_of_a_loop(make_network, metric, batch_size):
     )
     options = RunOptions(device="cpu", inference_batch_size=batch_size)
     assert validation_ndcg(network, holdout, options) == pytest.approx(right / 5, abs=1e-9)
+
+
+def test_a_share_of_a_large_set_is_capped(monkeypatch):
+    monkeypatch.setattr(validation, "MOST_HELD_OUT", 4)
+    items = np.arange(30) % 7
+    histories = Histories(np.arange(0, 33, 3), items, None, None, n_users=10)
+    for fraction, taken in ((0.3, 3), (0.9, 4), (1.0, 10)):
+        _, holdout = hold_out(histories, fraction, torch.Generator())
+        assert len(holdout.targets) == taken

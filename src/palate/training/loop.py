@@ -16,7 +16,13 @@ from palate._options import RunOptions
 from palate._validation import warn_caller
 from palate.data.batches import Batch
 from palate.exceptions import TrainingInterruptedWarning
-from palate.training.optimizer import OptimizerState, make_optimizer, read_state
+from palate.training.optimizer import (
+    OptimizerState,
+    clip_gradients,
+    has_sparse_gradients,
+    make_optimizer,
+    read_state,
+)
 from palate.training.schedule import rate_factor
 from palate.training.steps import Step
 
@@ -181,7 +187,10 @@ class _Trainer:
         self.prepared.zero_grad()
         loss: Tensor = self.step(batch)
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.step.parameters(), _CLIP_NORM)
+        if has_sparse_gradients(self.network):
+            clip_gradients(self.network.parameters(), _CLIP_NORM)
+        else:
+            self.accelerator.clip_grad_norm_(self.step.parameters(), _CLIP_NORM)
         self.prepared.step()
         return loss.detach()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,60 @@ _BETAS = (0.9, 0.98)
 _BERT_RATE = 0.02
 
 OptimizerState = dict[str, dict[str, Tensor]]
+
+
+class RowAdamW(torch.optim.AdamW):
+    """AdamW that, for a sparse gradient, touches only the rows that have one.
+
+    A row's moments and its decay rest while the row is not in use (the lazy form of Adam, as in
+    torch.optim.SparseAdam), so a step costs what its rows cost, however large the catalogue is.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Take one step; sparse gradients are used up by it."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    _step_rows(parameter, self.state[parameter], group)
+                    parameter.grad = None
+        return super().step(closure)
+
+
+def _step_rows(parameter: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> None:
+    if not state:
+        state["step"] = torch.zeros(())
+        state["exp_avg"] = torch.zeros_like(parameter)
+        state["exp_avg_sq"] = torch.zeros_like(parameter)
+    assert parameter.grad is not None
+    gradient = parameter.grad.coalesce()
+    rows, values = gradient.indices()[0], gradient.values()
+    state["step"] += 1
+    first, second = group["betas"]
+    mean = torch.lerp(values, state["exp_avg"][rows], first)
+    square = torch.lerp(values.square(), state["exp_avg_sq"][rows], second)
+    state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+    time = float(state["step"])
+    size = (square / (1 - second**time)).sqrt_().add_(group["eps"])
+    kept = parameter[rows] * (1 - group["lr"] * group["weight_decay"])
+    parameter[rows] = kept - group["lr"] / (1 - first**time) * mean / size
+
+
+def has_sparse_gradients(network: nn.Module) -> bool:
+    """Say whether a backward pass left a sparse gradient."""
+    return any(p.grad is not None and p.grad.is_sparse for p in network.parameters())
+
+
+def clip_gradients(parameters: Iterable[Tensor], most: float) -> None:
+    """Scale all gradients so that their joint length is at most `most`, sparse ones too."""
+    found = [p.grad for p in parameters if p.grad is not None]
+    parts = [grad.coalesce().values() if grad.is_sparse else grad for grad in found]
+    if not parts:
+        return
+    length = torch.linalg.vector_norm(torch.stack([part.norm() for part in parts]))
+    factor = (most / (length + 1e-6)).clamp(max=1.0)
+    for grad in found:
+        grad.mul_(factor)
 
 
 def make_optimizer(
@@ -40,7 +94,7 @@ def make_optimizer(
             rate = learning_rate * (_BERT_RATE if ".bert." in f".{name}" else 1.0)
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.append({"params": [parameter], "lr": rate, "weight_decay": decay})
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=_BETAS)
+    optimizer = RowAdamW(groups, lr=learning_rate, betas=_BETAS)
     for name, parameter in network.named_parameters():
         if parameter.requires_grad and name in state:
             moments = _grow(state[name], parameter)

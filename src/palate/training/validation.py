@@ -13,6 +13,8 @@ from palate.ops.topk import topk
 from palate.training.network import TasteNetwork
 
 K = 10
+#: Users held out at most, unless all are: more would measure no better, and cost a large set much.
+MOST_HELD_OUT = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def hold_out(
     histories : Histories
         Compact ones.
     fraction : float
-        Share of users in [0, 1]; of a positive share at least one user is taken.
+        Share of users in [0, 1]; of a positive share at least one user is taken, and of a share
+        below 1 at most `MOST_HELD_OUT`.
     generator : torch.Generator
 
     Returns
@@ -53,6 +56,8 @@ def hold_out(
     """
     able = np.flatnonzero(np.diff(histories.indptr) >= 3)
     n_taken = min(len(able), max(1, round(fraction * len(able)))) if fraction > 0 else 0
+    if fraction < 1:
+        n_taken = min(n_taken, MOST_HELD_OUT)
     if n_taken == 0:
         return histories, None
     picks = torch.randperm(len(able), generator=generator)[:n_taken].numpy()

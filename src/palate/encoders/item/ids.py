@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
@@ -14,6 +15,8 @@ from palate.exceptions import MissingContentError
 from palate.protocols import ItemModule
 
 INITIAL_STD = 0.02
+# From here on a gradient for every row costs more than the step itself: only rows in use get one.
+SPARSE_ROWS = 50_000
 
 
 class IdEncoder(BaseEstimator):
@@ -55,7 +58,9 @@ class IdItems(ItemModule):
         """Return the id vectors of `codes` (of all items for None), zero where never trained."""
         if codes is None:
             return self.weight * self.seen[:, None]
-        return self.weight[codes] * self.seen[codes][:, None]
+        sparse = self.training and len(self.weight) > SPARSE_ROWS
+        vectors = F.embedding(codes, self.weight, sparse=True) if sparse else self.weight[codes]
+        return vectors * self.seen[codes][:, None]
 
     def extend(self, items: ItemTable, seen: Tensor, context: Any) -> None:
         """Grow to all rows of `items`; rows that training will now reach start small."""
