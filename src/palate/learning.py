@@ -23,7 +23,7 @@ from palate.training.steps import PretrainStep, RankingStep, Step
 from palate.training.validation import Holdout, hold_out, validation_ndcg
 
 # Above this many items the cost of the full softmax outgrows what it gains.
-_FULL_SOFTMAX_ITEMS = 50_000
+_FULL_SOFTMAX_ITEMS = 20_000
 # Streams of one seed.
 _WEIGHTS, _HOLDOUT, _BATCHES, _STEPS = range(4)
 

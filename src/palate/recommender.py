@@ -27,6 +27,7 @@ from palate.exceptions import InvalidInputError, InvalidParameterError, MissingC
 from palate.learning import learn, learn_on
 from palate.queries import (
     MUST_KNOW,
+    asked,
     history_queries,
     report_unsupported,
     text_queries,
@@ -47,7 +48,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     ranker : {"exact", "approximate"} or spec, default="exact"
         Finds the nearest items.
     objective : {"auto", "softmax", "sampled_softmax"} or spec, default="auto"
-        What the ranking stage minimises; ``"auto"`` takes the full softmax up to 50,000 items.
+        What the ranking stage minimises; ``"auto"`` takes the full softmax up to 20,000 items.
     metric : {"cosine", "euclidean", "dot"}, default="cosine"
         The similarity, in training and in ranking.
     dim : int or "auto", default="auto"
@@ -347,8 +348,10 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             Leave out the items of the query's own history.
         items_to_recommend, items_to_exclude : sequences of item ids, default=None
             The only items allowed; items not allowed.
-        on_unsupported_targets : {"raise", "warn", "ignore"}, default="raise"
-            What to do about unknown users and items: skip them or raise.
+        on_unsupported_targets : {"raise", "warn", "ignore", "popular"}, default="raise"
+            What to do about unknown users and items: raise, or skip them. With ``"popular"``,
+            unknown items are skipped, and unknown users and empty histories get what is popular
+            now: their scores are shares of all events, which fade as fast as predicts best.
 
         Returns
         -------
@@ -367,10 +370,11 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         k = check_int("k", k, minimum=1)
+        on_unsupported = asked(on_unsupported_targets)
         serving = self._serving
-        queries = self._queries(serving, users, histories, texts, on_unsupported_targets)
+        queries = self._queries(serving, users, histories, texts, on_unsupported)
         include, unknown = code_list("items_to_recommend", items_to_recommend, serving.items)
-        report_unsupported("items_to_recommend", unknown, on_unsupported_targets)
+        report_unsupported("items_to_recommend", unknown, on_unsupported)
         exclude, _ = code_list("items_to_exclude", items_to_exclude, serving.items)
         scores, codes = top_items(
             serving,
@@ -626,7 +630,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         if histories is not None:
             return history_queries(histories, serving.items, on_unsupported)
         if texts is not None:
-            return text_queries(texts, len(serving.items))
+            return text_queries(texts, len(serving.items), on_unsupported)
         return user_queries(
             users, serving.users, serving.histories, len(serving.items), on_unsupported
         )

@@ -16,7 +16,7 @@ from palate.protocols import ItemModule
 
 INITIAL_STD = 0.02
 # From here on a gradient for every row costs more than the step itself: only rows in use get one.
-SPARSE_ROWS = 50_000
+SPARSE_ROWS = 20_000
 
 
 class IdEncoder(BaseEstimator):
