@@ -29,6 +29,7 @@ from palate._validation import check_int
 from palate.data.frames import native_namespace
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
+from palate.data.popularity import Popularity
 from palate.data.vocabulary import Vocabulary
 from palate.queries import MUST_KNOW, Queries, history_queries, user_queries
 from palate.ranking.exact import CosineRanker
@@ -43,6 +44,11 @@ class _Counted:
     items: Vocabulary
     histories: Histories
     ranker: CosineRanker
+
+    @property
+    def popularity(self) -> Popularity:
+        """The counts, which do not fade."""
+        return Popularity.of(self.histories, len(self.items), None)
 
     def user_vectors(self, queries: Queries, options: RunOptions) -> Tensor:
         """Return the same query for everybody."""

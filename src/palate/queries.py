@@ -23,6 +23,8 @@ ON_UNSUPPORTED = ("raise", "warn", "ignore")
 # For calls whose rows answer the rows of their input: there is nothing to skip. No text, so that
 # a caller cannot name it.
 MUST_KNOW: Any = object()
+# Who is unknown, or has no event, is answered by popularity: only questions may ask for it.
+POPULAR: Any = object()
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,17 @@ class Queries:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def told(self) -> np.ndarray:
+        """Whether each query has an event: bool (n_queries,)."""
+        return np.diff(self.indptr) > 0
+
+    def only_told(self) -> Queries:
+        """Return the queries that have an event."""
+        told = self.told
+        indptr = np.append(self.indptr[:-1][told], self.indptr[-1])
+        return Queries(self.labels[told], indptr, self.items, self.texts, self.n_items)
+
     def __getitem__(self, span: slice) -> Queries:
         start, stop, _ = span.indices(len(self))
         stop = max(start, stop)
@@ -86,7 +99,7 @@ def report_unsupported(
 ) -> None:
     """Raise, warn of the outcome, or say nothing about ids that the model does not know."""
     _check_on_unsupported(on_unsupported)
-    if not len(values) or on_unsupported == "ignore":
+    if not len(values) or on_unsupported in ("ignore", POPULAR):
         return
     first = ", ".join(shown(value) for value in values[:5])
     more = f" and {len(values) - 5} more" if len(values) > 5 else ""
@@ -103,7 +116,10 @@ def report_unsupported(
 def user_queries(
     users: Any, vocabulary: Vocabulary, histories: Histories, n_items: int, on_unsupported: str
 ) -> Queries:
-    """Return the queries of known users, in the order given; None asks for every user."""
+    """Return the queries of known users, in the order given; None asks for every user.
+
+    With ``"popular"``, unknown users and those without events have queries too, empty ones.
+    """
     if users is None:
         codes, ids = np.arange(len(vocabulary)), vocabulary.array
     else:
@@ -111,7 +127,11 @@ def user_queries(
         codes = vocabulary.codes(ids)
     known = codes >= 0
     report_unsupported("users", ids[~known].tolist(), on_unsupported)
-    known[known] = histories.lengths(codes[known]) > 0
+    if on_unsupported is POPULAR and not known.all():
+        vocabulary = vocabulary.extend(ids[~known])  # a user beyond the histories has no event
+        codes, known = vocabulary.codes(ids), np.ones(len(ids), bool)
+    if on_unsupported is not POPULAR:
+        known[known] = histories.lengths(codes[known]) > 0
     indptr, items = histories.gather(codes[known])
     # The vocabulary's own ids: the caller's list need not be of their type.
     return Queries(vocabulary.ids(codes[known]), indptr, items, (), n_items)
@@ -137,8 +157,11 @@ def history_queries(
     return _numbered(rows, codes[~unknown], len(lengths), texts, len(vocabulary), on_unsupported)
 
 
-def text_queries(texts: Sequence[Sequence[str]], n_items: int) -> Queries:
-    """Return the queries of histories told in words."""
+def text_queries(
+    texts: Sequence[Sequence[str]], n_items: int, on_unsupported: str = "raise"
+) -> Queries:
+    """Return the queries of histories told in words; empty ones only if they are to be popular."""
+    on_unsupported = on_unsupported if on_unsupported is POPULAR else "raise"
     events, lengths = _flatten(texts, "texts")
     for place, event in enumerate(events):
         if not isinstance(event, str):
@@ -148,7 +171,7 @@ def text_queries(texts: Sequence[Sequence[str]], n_items: int) -> Queries:
             )
     rows = np.repeat(np.arange(len(lengths)), lengths)
     codes = n_items + np.arange(len(events))
-    return _numbered(rows, codes, len(lengths), tuple(events), n_items, "raise")
+    return _numbered(rows, codes, len(lengths), tuple(events), n_items, on_unsupported)
 
 
 def _flatten(histories: Any, name: str) -> tuple[list[Any], np.ndarray]:
@@ -166,7 +189,7 @@ def _numbered(
     n_items: int,
     on_unsupported: str,
 ) -> Queries:
-    """Label histories 0, 1, …; one without a usable event cannot be answered."""
+    """Label histories 0, 1, …; one without a usable event has no answer but what is popular."""
     counts = np.bincount(rows, minlength=n_rows)
     empty = np.flatnonzero(counts == 0)
     if len(empty) and on_unsupported in ("raise", MUST_KNOW):
@@ -176,11 +199,17 @@ def _numbered(
             f"{len(empty)} histories without a known item were skipped, the first is {empty[0]}.",
             UnsupportedTargetWarning,
         )
-    kept = counts > 0
+    kept = (counts > 0) | (on_unsupported is POPULAR)
     indptr = np.concatenate([[0], np.cumsum(counts[kept])])
     return Queries(np.flatnonzero(kept), indptr, codes, texts, n_items)
 
 
+def asked(value: Any) -> Any:
+    """Return what a question is to do about unknown ids: `value`, or `POPULAR` for "popular"."""
+    checked = check_choice("on_unsupported_targets", value, (*ON_UNSUPPORTED, "popular"))
+    return POPULAR if checked == "popular" else checked
+
+
 def _check_on_unsupported(value: str) -> None:
-    if value is not MUST_KNOW:
+    if value is not MUST_KNOW and value is not POPULAR:
         check_choice("on_unsupported_targets", value, ON_UNSUPPORTED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from palate._random import ModuleSeed
 from palate._validation import check_choice
 from palate.data.histories import CodedEvents, Histories
 from palate.data.items import ItemTable
+from palate.data.popularity import Popularity
 from palate.data.vocabulary import Vocabulary
 from palate.learning import Learned
 from palate.queries import Queries
@@ -80,9 +82,17 @@ class Serving:
     ranker: Any
     learning: Learning
 
+    @cached_property
+    def popularity(self) -> Popularity:
+        """What people in general do now: counted when first asked for, then kept current."""
+        return Popularity.of(self.histories, len(self.items))
+
     def with_events(self, events: CodedEvents, users: Vocabulary) -> Serving:
         """Return the model after more events; no weight changes."""
-        return replace(self, users=users, histories=self.histories.append(events, len(users)))
+        after = replace(self, users=users, histories=self.histories.append(events, len(users)))
+        if "popularity" in vars(self):
+            vars(after)["popularity"] = self.popularity.add(events)
+        return after
 
     def with_items(self, ids: np.ndarray, content: ItemTable, options: RunOptions) -> Serving:
         """Return the model with new items at the end of the catalogue; no weight changes."""
@@ -99,7 +109,7 @@ class Serving:
             new = network.items(codes).detach()
         ranker = copy.copy(self.ranker)
         ranker.extend(new)
-        return replace(
+        after = replace(
             self,
             items=items,
             table=table,
@@ -107,6 +117,9 @@ class Serving:
             vectors=torch.cat([self.vectors, new]),
             ranker=ranker,
         )
+        if "popularity" in vars(self):
+            vars(after)["popularity"] = self.popularity.extend(len(items))
+        return after
 
     @torch.inference_mode()
     def user_vectors(self, queries: Queries, options: RunOptions) -> Tensor:
@@ -151,6 +164,11 @@ class Catalogue(Protocol):
         """The fitted ranker."""
         ...
 
+    @property
+    def popularity(self) -> Popularity:
+        """What answers a query without events."""
+        ...
+
     def user_vectors(self, queries: Queries, options: RunOptions) -> Tensor:
         """Return the query vector of each user."""
         ...
@@ -167,6 +185,8 @@ def top_items(
     exclude: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return scores (n, k) and codes (n, k) of each query's best items, padded with -1.
+
+    A query without events gets the most popular items, scored by their shares of all events.
 
     Parameters
     ----------
@@ -185,6 +205,30 @@ def top_items(
         include = np.setdiff1d(np.arange(n_items) if include is None else include, exclude)
         exclude = None
     k = min(k, n_items)
+    told = queries.told
+    known = queries if told.all() else queries.only_told()
+    scores, codes = _nearest(serving, known, k, options, filter_viewed, include, exclude)
+    if told.all():
+        return scores, codes
+    shares, best = serving.popularity.top(k, include, exclude)
+    all_scores = np.full((len(queries), k), -np.inf, np.float32)
+    all_codes = np.full((len(queries), k), -1, np.int64)
+    all_scores[told], all_codes[told] = scores, codes
+    all_scores[~told, : len(best)], all_codes[~told, : len(best)] = shares, best
+    return all_scores, all_codes
+
+
+def _nearest(
+    serving: Catalogue,
+    queries: Queries,
+    k: int,
+    options: RunOptions,
+    filter_viewed: bool,
+    include: np.ndarray | None,
+    exclude: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the catalogue for queries that all have an event."""
+    n_items = len(serving.items)
     allowed = None if include is None else torch.from_numpy(include)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     codes = np.full((len(queries), k), -1, np.int64)

@@ -185,10 +185,13 @@ def test_on_unsupported_targets(
     ask, fixture = ON_UNSUPPORTED[entry]
     model = request.getfixturevalue(fixture)
     value, written = NO_CHOICE[case]
+    names = "'raise', 'warn', 'ignore', 'popular'"
+    if entry in ("recommend_to_items", "observe"):
+        names = "'raise', 'warn', 'ignore'"
     refused(
         lambda: ask(model, value),
         InvalidParameterError,
-        f"on_unsupported_targets must be one of 'raise', 'warn', 'ignore'; got {written}.",
+        f"on_unsupported_targets must be one of {names}; got {written}.",
         model,
     )
 

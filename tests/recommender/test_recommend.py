@@ -251,11 +251,12 @@ def test_texts_are_answered_in_batches_as_alone(fitted_once: Recommender, option
         ),
         (
             {"users": ["u0"], "on_unsupported_targets": "skip"},
-            "on_unsupported_targets must be one of 'raise', 'warn', 'ignore'; got 'skip'.",
+            "on_unsupported_targets must be one of 'raise', 'warn', 'ignore', 'popular'; "
+            "got 'skip'.",
         ),
         (
             {"histories": [["i0"]], "on_unsupported_targets": None},
-            "on_unsupported_targets must be one of 'raise', 'warn', 'ignore'; got None.",
+            "on_unsupported_targets must be one of 'raise', 'warn', 'ignore', 'popular'; got None.",
         ),
     ],
 )
