@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from palate.data.rows import Rows
 from palate.exceptions import InvalidInputError
 
 # Rows changed since the last rebuild are kept beside the arrays up to this share of all rows.
@@ -54,7 +54,7 @@ class Histories:
     items : int64 ndarray of shape (n_events,)
     times : datetime64[ns], int64 or float64 ndarray of shape (n_events,), or None
     weights : float32 ndarray of shape (n_events,), or None
-    changed : mapping of int to CodedEvents
+    changed : Rows of CodedEvents
         Rows that differ from the arrays, and rows beyond them.
     n_users : int
         Users in all.
@@ -71,7 +71,7 @@ class Histories:
     items: np.ndarray
     times: np.ndarray | None = None
     weights: np.ndarray | None = None
-    changed: Mapping[int, CodedEvents] = field(default_factory=dict)
+    changed: Rows[CodedEvents] = field(default_factory=Rows)
     n_users: int = 0
 
     @classmethod
@@ -147,32 +147,36 @@ class Histories:
         if not len(events):  # a table without rows has columns of any type
             return replace(self, n_users=n_users)
         self._check_same_columns(events)
-        touched = np.unique(events.users)
         limit = max(_CHANGED_LEAST, int(_CHANGED_SHARE * n_users))
-        if len(self.changed) + len(touched) > limit:
+        if len(events) > limit and len(np.unique(events.users)) > limit:
             return Histories.from_events(_concatenate(self.events(), events), n_users)
-        new = Histories.from_events(events, n_users)
-        changed = dict(self.changed)
-        for user in touched.tolist():
-            merged = _concatenate(self.row(user), new.row(user))
-            changed[user] = _select(merged, _time_order(merged))
-        return Histories(self.indptr, self.items, self.times, self.weights, changed, n_users)
+        new = _by_user(events)
+        merged = {user: _merged(self.row(user), rows) for user, rows in new.items()}
+        grown = replace(self, changed=self.changed.updated(merged), n_users=n_users)
+        return grown if len(grown.changed) <= limit else grown.compact()
 
     def events(self) -> CodedEvents:
         """Return all events, grouped by user, in time order."""
-        users = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
-        plain = CodedEvents(users, self.items, self.times, self.weights)
-        if not self.changed:
-            return plain
-        kept = _select(plain, ~np.isin(users, list(self.changed)))
-        merged = _concatenate(kept, *self.changed.values())
-        return _select(merged, np.argsort(merged.users, kind="stable"))
+        whole = self.compact()
+        users = np.repeat(np.arange(len(whole.indptr) - 1), np.diff(whole.indptr))
+        return CodedEvents(users, whole.items, whole.times, whole.weights)
 
     def compact(self) -> Histories:
         """Return the same histories with nothing kept beside the arrays."""
         if not self.changed and len(self.indptr) == self.n_users + 1:
             return self
-        return Histories.from_events(self.events(), self.n_users)
+        lengths = self.lengths(np.arange(self.n_users))
+        # Blocks of rows that stayed, and between them the rows that changed: nothing is sorted.
+        plain = CodedEvents(self.items, self.items, self.times, self.weights)
+        parts, start, n_rows = [], 0, len(self.indptr) - 1
+        for user in sorted(self.changed):
+            stop = int(self.indptr[min(user, n_rows)])
+            parts += [_select(plain, slice(start, stop)), self.changed[user]]
+            start = int(self.indptr[min(user + 1, n_rows)])
+        parts.append(_select(plain, slice(start, len(self.items))))
+        whole = _concatenate(*parts)
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return Histories(indptr, whole.items, whole.times, whole.weights, n_users=self.n_users)
 
     def _changed_places(self, users: np.ndarray) -> np.ndarray:
         """Return where `users` names one whose row is kept beside the arrays."""
@@ -212,7 +216,7 @@ def _take(array: np.ndarray | None, where: slice | np.ndarray) -> np.ndarray | N
     return None if array is None else array[where]
 
 
-def _select(events: CodedEvents, where: np.ndarray) -> CodedEvents:
+def _select(events: CodedEvents, where: slice | np.ndarray) -> CodedEvents:
     return CodedEvents(
         events.users[where],
         events.items[where],
@@ -221,10 +225,22 @@ def _select(events: CodedEvents, where: np.ndarray) -> CodedEvents:
     )
 
 
-def _time_order(events: CodedEvents) -> np.ndarray:
-    if events.times is None:
-        return np.arange(len(events))
-    return np.argsort(events.times, kind="stable")
+def _by_user(events: CodedEvents) -> dict[int, CodedEvents]:
+    """Split events by user, each user's in time order; equal times keep the order given."""
+    keys = (events.users,) if events.times is None else (events.times, events.users)
+    ordered = _select(events, np.lexsort(keys))
+    users, starts = np.unique(ordered.users, return_index=True)
+    stops = [*starts[1:].tolist(), len(events)]
+    spans = zip(users.tolist(), starts.tolist(), stops, strict=True)
+    return {user: _select(ordered, slice(start, stop)) for user, start, stop in spans}
+
+
+def _merged(old: CodedEvents, new: CodedEvents) -> CodedEvents:
+    """Join two runs of one user's events in time order, the old ones first at equal times."""
+    both = _concatenate(old, new)
+    if both.times is None:
+        return both
+    return _select(both, np.argsort(both.times, kind="stable"))
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
