@@ -130,6 +130,10 @@ class Serving:
             vectors = torch.cat([vectors, spoken.to(vectors)])
         return self.network.encode_histories(vectors, queries.indptr, queries.items)
 
+    def new_items(self) -> np.ndarray:
+        """Return the codes of the items without an event in training: content placed them."""
+        return np.flatnonzero(~self.network.seen.cpu().numpy())
+
     def similar_items(
         self, targets: np.ndarray, k: int, *, filter_itself: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -183,6 +187,8 @@ def top_items(
     filter_viewed: bool = True,
     include: np.ndarray | None = None,
     exclude: np.ndarray | None = None,
+    boosted: np.ndarray | None = None,
+    boost: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return scores (n, k) and codes (n, k) of each query's best items, padded with -1.
 
@@ -198,6 +204,9 @@ def top_items(
         Leave out the items of the query's own history.
     include, exclude : int64 ndarrays, default=None
         Codes that alone may, or may not, be returned.
+    boosted : int64 ndarray, default=None
+        Codes whose similarities are raised by `boost`, which is at least 0.
+    boost : float, default=0.0
     """
     check_choice("filter_viewed", filter_viewed, (True, False))
     n_items = len(serving.items)
@@ -208,6 +217,12 @@ def top_items(
     told = queries.told
     known = queries if told.all() else queries.only_told()
     scores, codes = _nearest(serving, known, k, options, filter_viewed, include, exclude)
+    if boosted is not None and include is not None:
+        boosted = np.intersect1d(boosted, include)
+    if boost and boosted is not None and len(boosted):
+        # What is not raised and belongs to the result is among the `k` nearest already.
+        more = _nearest(serving, known, k, options, filter_viewed, boosted, exclude)
+        scores, codes = _joined(scores, codes, *more, boosted, boost)
     if told.all():
         return scores, codes
     shares, best = serving.popularity.top(k, include, exclude)
@@ -242,6 +257,22 @@ def _nearest(
         scores[start : start + size, :width] = found.scores.float().cpu().numpy()
         codes[start : start + size, :width] = found.indices.cpu().numpy()
     return scores, codes
+
+
+def _joined(
+    scores: np.ndarray,
+    codes: np.ndarray,
+    raised: np.ndarray,
+    raised_codes: np.ndarray,
+    boosted: np.ndarray,
+    boost: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Merge two rankings (n, k) into one; the items of the second are scored higher by `boost`."""
+    twice = np.isin(codes, boosted)
+    both = np.concatenate([np.where(twice, -np.inf, scores), raised + np.float32(boost)], axis=1)
+    items = np.concatenate([np.where(twice, -1, codes), raised_codes], axis=1)
+    best = np.lexsort((items, -both), axis=1)[:, : scores.shape[1]]
+    return np.take_along_axis(both, best, 1).astype(np.float32), np.take_along_axis(items, best, 1)
 
 
 def _excluded_pairs(
