@@ -18,7 +18,7 @@ from palate._options import RunOptions
 from palate._parts import NamedPartsMixin
 from palate._random import draw_seed
 from palate._threads import ForkedLock, with_n_jobs
-from palate._validation import check_choice, check_int, check_path
+from palate._validation import check_choice, check_int, check_path, check_real
 from palate.data.frames import native_namespace, shown
 from palate.data.histories import Histories
 from palate.data.items import read_items
@@ -330,6 +330,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         filter_viewed: bool = True,
         items_to_recommend: Sequence[Any] | None = None,
         items_to_exclude: Sequence[Any] | None = None,
+        new_item_boost: float = 0.0,
         on_unsupported_targets: str = "raise",
     ) -> Any:
         """Return the best `k` items for known users, for histories, or for histories in words.
@@ -348,6 +349,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             Leave out the items of the query's own history.
         items_to_recommend, items_to_exclude : sequences of item ids, default=None
             The only items allowed; items not allowed.
+        new_item_boost : float, default=0.0
+            Added to the similarity of items without an event in training, so that more of them are
+            shown than the content alone would place; at least 0.
         on_unsupported_targets : {"raise", "warn", "ignore", "popular"}, default="raise"
             What to do about unknown users and items: raise, or skip them. With ``"popular"``,
             unknown items are skipped, and unknown users and empty histories get what is popular
@@ -370,6 +374,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         k = check_int("k", k, minimum=1)
+        boost = check_real("new_item_boost", new_item_boost, low=0)
         on_unsupported = asked(on_unsupported_targets)
         serving = self._serving
         queries = self._queries(serving, users, histories, texts, on_unsupported)
@@ -384,6 +389,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             filter_viewed=filter_viewed,
             include=include,
             exclude=exclude,
+            boosted=serving.new_items() if boost else None,
+            boost=boost,
         )
         return estimator.result_table(
             {"user_id": queries.labels}, scores, codes, serving.items, self._library
