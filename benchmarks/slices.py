@@ -4,14 +4,15 @@
 
 The events lie in the order of time. A model is fitted on the first 60 %; the next 30 % come in ten
 slices, each passed to `partial_fit` with new users and items; the first event of each known user in
-the last 10 % is to be found (full ranking, viewed items filtered). Beside it: the same model that only
-observes, and a model fitted afresh on all 90 %.
+the last 10 % is to be found (full ranking, viewed items filtered). Beside it: the same model that
+only observes, and a model fitted afresh on all 90 %.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import os
 import time
@@ -29,7 +30,7 @@ def parts(events: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame], pd.Da
     events = events.sort_values("timestamp", kind="stable").reset_index(drop=True)
     edges = np.linspace(WARM, TOTAL, SLICES + 1) * len(events)
     cuts = edges.round().astype(int)
-    slices = [events.iloc[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    slices = [events.iloc[a:b] for a, b in itertools.pairwise(cuts)]
     known = events.iloc[: cuts[-1]]
     later = events.iloc[cuts[-1] :]
     later = later[later["user_id"].isin(known["user_id"])]
