@@ -5,9 +5,9 @@
 The folder holds interactions.parquet (user_id, item_id, timestamp) and items.parquet (item_id,
 text). Each user's last event is the test; every item with an event is ranked. Nothing but the item
 encoder is set: the estimator's defaults follow the data, and hold out the last training event of a
-tenth of the users to choose the best epoch. ``--params '{"validation_fraction": 1.0}'`` holds out that
-of every user, which is then never trained on, as in the published tables. Each model runs in a
-process of its own, whose peak memory is printed.
+tenth of the users to choose the best epoch. ``--params '{"validation_fraction": 1.0}'`` holds out
+that of every user, which is then never trained on, as in the published tables. Each model runs in
+a process of its own, whose peak memory is printed.
 """
 
 from __future__ import annotations
