@@ -15,9 +15,13 @@ from torch import Tensor
 
 from palate._options import RunOptions
 from palate._parts import NamedPartsMixin
+from palate.data.checks import shown, unusable_id
 from palate.data.items import Items, ItemTable
+from palate.data.lists import as_list, given, is_list, is_list_of_lists
+from palate.data.vocabulary import as_id_array
 from palate.exceptions import InvalidInputError
 from palate.protocols import ItemModule
+from palate.queries import Text
 from palate.recommender import Recommender
 
 
@@ -144,19 +148,23 @@ class HistoryEncoder(
         return np.asarray(self.recommender_.transform(self._histories(X)))
 
     def _histories(self, X: Any) -> list[list[Any]]:
-        if isinstance(X, (str, bytes, pd.DataFrame)) or not hasattr(X, "__iter__"):
+        if not is_list_of_lists(X):
             raise InvalidInputError(
                 f"X must be a list of histories, each a list of items; got {type(X).__name__}."
             )
         numbered = not isinstance(self.item_vectors, pd.DataFrame)
         rows = []
         for row, history in enumerate(X):
-            if isinstance(history, (str, bytes)) or not hasattr(history, "__iter__"):
+            if not is_list(history):
                 raise InvalidInputError(
                     f"X must be a list of histories, each a list of items; history {row} is "
-                    f"{history!r}."
+                    f"{given(history)}."
                 )
-            events = history.tolist() if isinstance(history, np.ndarray) else list(history)
+            events = history.tolist() if isinstance(history, np.ndarray) else as_list(history)
+            if spoken := next((event for event in events if isinstance(event, Text)), None):
+                raise InvalidInputError(
+                    f"X must hold item ids, and no Text; history {row} holds {shown(spoken)}."
+                )
             rows.append([event for event in events if not _is_padding(event, numbered)])
         return rows
 
@@ -209,20 +217,41 @@ def _vectors_of(item_vectors: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids (n_items,) and vectors (n_items, dim) of a table or an array."""
     if isinstance(item_vectors, Tensor):
         item_vectors = item_vectors.detach().cpu().numpy()
-    array = None if item_vectors is None else np.asarray(item_vectors)
+    must = "item_vectors must be numbers of shape (n_items, dim), at least one each; got "
+    try:
+        array = None if item_vectors is None else np.asarray(item_vectors)
+    except ValueError as error:  # lists of several lengths
+        raise InvalidInputError(f"{must}a {type(item_vectors).__name__} that is ragged.") from error
     if array is None or array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
         got = "None" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise InvalidInputError(
-            f"item_vectors must be numbers of shape (n_items, dim), at least one each; got {got}."
-        )
+        raise InvalidInputError(f"{must}{got}.")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
     bad = ~np.isfinite(array).all(1)
     if bad.any():
         raise InvalidInputError(
             f"item_vectors must be finite numbers; row {int(np.flatnonzero(bad)[0])} is not."
         )
-    named = isinstance(item_vectors, pd.DataFrame)
-    ids = item_vectors.index.to_numpy() if named else np.arange(len(array))
-    return ids, array.astype(np.float32)
+    if not isinstance(item_vectors, pd.DataFrame):
+        return np.arange(len(array)), array
+    return _ids_of(item_vectors.index), array
+
+
+def _ids_of(index: pd.Index) -> np.ndarray:
+    """Return the items that an index names, each once."""
+    ids = as_id_array(index.to_numpy())
+    bad = unusable_id(ids)
+    if bad is not None:
+        raise InvalidInputError(
+            f"the index of item_vectors must {bad.reason}; row {bad.row} is {shown(ids[bad.row])}."
+        )
+    repeated = np.flatnonzero(index.duplicated())
+    if len(repeated):
+        raise InvalidInputError(
+            f"the index of item_vectors must name each item once; row {repeated[0]} repeats "
+            f"{shown(ids[repeated[0]])}."
+        )
+    return ids
 
 
 def _is_padding(event: Any, numbered: bool) -> bool:

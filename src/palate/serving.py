@@ -19,6 +19,7 @@ from palate.data.histories import CodedEvents, Histories
 from palate.data.items import ItemTable
 from palate.data.popularity import Popularity
 from palate.data.vocabulary import Vocabulary
+from palate.exceptions import MissingContentError
 from palate.learning import Learned
 from palate.queries import Queries
 from palate.training.network import TasteNetwork
@@ -126,7 +127,13 @@ class Serving:
         """Return the user vector of each query: (n_queries, dim)."""
         vectors = self.vectors
         if queries.texts:
-            spoken = self.network.items.encode_texts(queries.texts, options)
+            try:
+                spoken = self.network.items.encode_texts(queries.texts, options)
+            except NotImplementedError as error:  # a part of somebody's own
+                raise MissingContentError(
+                    "texts need an item encoder that reads them, such as item_encoder='bert+id'; "
+                    f"got {type(self.network.items).__name__}."
+                ) from error
             vectors = torch.cat([vectors, spoken.to(vectors)])
         return self.network.encode_histories(vectors, queries.indptr, queries.items)
 

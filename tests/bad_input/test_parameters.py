@@ -221,8 +221,16 @@ def test_metric(entry: str, case: str, learned: Recommender, popular: Any, refus
 
 # Parameters of the constructor are checked by fit and partial_fit, which then leave all as it was.
 FIT: dict[str, tuple[dict[str, Any], type, str]] = {
-    "dim bool": ({"dim": True}, ValueError, "dim must be an integer of at least 1 or 'auto'; got True."),
-    "dim text": ({"dim": "3"}, ValueError, "dim must be an integer of at least 1 or 'auto'; got '3'."),
+    "dim bool": (
+        {"dim": True},
+        ValueError,
+        "dim must be an integer of at least 1 or 'auto'; got True.",
+    ),
+    "dim text": (
+        {"dim": "3"},
+        ValueError,
+        "dim must be an integer of at least 1 or 'auto'; got '3'.",
+    ),
     "epochs None": (
         {"epochs": None},
         ValueError,

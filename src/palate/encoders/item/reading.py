@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from palate._options import RunOptions
 from palate.data.frames import is_frame, open_frame, shown
 from palate.data.items import Items, ItemTable
+from palate.data.lists import given
 from palate.encoders.item.content_cache import ContentCache, cached_encode
 from palate.encoders.item.model_source import ModelSource
 from palate.encoders.item.text_model import TextModel, load_text_model
@@ -97,17 +98,19 @@ def texts_of(X: Any, columns: Sequence[str] | None = None) -> tuple[list[str], l
     if is_frame(X):
         frame = open_frame(X)
         names = [name for name in frame.columns if name != "item_id"]
+        if columns is None and not len(frame):  # an empty column has no type that tells
+            return [], []
         table = ItemTable(pd.DataFrame({n: frame.get_column(n).to_pandas().array for n in names}))
         used = table.text_columns() if columns is None else list(columns)
         _check_columns(used, names)
         return table.texts(used), used
     if (
-        isinstance(X, (str, bytes, dict))
+        isinstance(X, (str, bytes, Mapping, Set))
         or not hasattr(X, "__iter__")
         or (isinstance(X, np.ndarray) and X.ndim == 0)
     ):
         raise InvalidInputError(
-            f"X must be a column of texts or a table with text columns; got {X!r}."
+            f"X must be a column of texts or a table with text columns; got {given(X)}."
         )
     rows = X.to_pylist() if hasattr(X, "to_pylist") else list(X)
     return [_joined(row, value) for row, value in enumerate(rows)], None
