@@ -27,6 +27,8 @@ from palate.ranking.exact import CosineRanker
 _GATHER = 1 << 22
 #: Growth after which the lists are learned again.
 _REGROW = 4
+#: Longest list, as of the exact search.
+_MOST = 2**31 - 1
 
 
 class ApproximateRanker(NeighborsMixin, BaseEstimator):
@@ -162,7 +164,7 @@ class ApproximateRanker(NeighborsMixin, BaseEstimator):
             A row ends in -inf and -1 where the lists that were read hold fewer items.
         """
         check_is_fitted(self)
-        k = check_int("k", k, minimum=1)
+        k = check_int("k", k, minimum=1, maximum=_MOST)
         vectors = as_vectors("queries", queries, self.dim_)
         ready = prepared_rows("queries", vectors, unit=self.metric == "cosine")[0].float()
         lists = exclusion_lists(exclude, len(ready), self.n_items_)
