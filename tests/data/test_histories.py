@@ -193,3 +193,13 @@ def test_events_are_the_rows_of_all_users_one_after_the_other(weighted):
         assert [histories.lengths(np.array([u]))[0] for u in range(7)] == [len(r) for r in rows]
         _, items = histories.gather(np.array([2, 6]))
         assert items.tolist() == [*histories.of(2), *histories.of(6)]
+
+
+def test_times_may_come_after_no_events_at_all():
+    nothing = Histories.from_events(CodedEvents(np.empty(0, np.int64), np.empty(0, np.int64)), 2)
+    grown = nothing.append(coded([(1, 3, 5, 1), (0, 4, 2, 1), (1, 5, 1, 1)], times=np.int64), 2)
+    whole = grown.compact()
+    assert grown.changed
+    assert not whole.changed
+    assert whole.items.tolist() == [4, 5, 3]
+    assert whole.times.tolist() == [2, 1, 5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -166,17 +167,27 @@ class Histories:
         if not self.changed and len(self.indptr) == self.n_users + 1:
             return self
         lengths = self.lengths(np.arange(self.n_users))
-        # Blocks of rows that stayed, and between them the rows that changed: nothing is sorted.
-        plain = CodedEvents(self.items, self.items, self.times, self.weights)
-        parts, start, n_rows = [], 0, len(self.indptr) - 1
-        for user in sorted(self.changed):
-            stop = int(self.indptr[min(user, n_rows)])
-            parts += [_select(plain, slice(start, stop)), self.changed[user]]
-            start = int(self.indptr[min(user + 1, n_rows)])
-        parts.append(_select(plain, slice(start, len(self.items))))
-        whole = _concatenate(*parts)
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return Histories(indptr, whole.items, whole.times, whole.weights, n_users=self.n_users)
+        users = sorted(self.changed)
+        rows = [self.changed[user] for user in users]
+        n_rows = len(self.indptr) - 1
+        starts = [0, *(self.indptr[min(user + 1, n_rows)] for user in users)]
+        stops = [*(self.indptr[min(user, n_rows)] for user in users), len(self.items)]
+        blocks = [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
+        one = self._one_time()
+        times = None if one is None else [row.times for row in rows]
+        plain_times = one[:0] if self.times is None and one is not None else self.times
+        weights = None
+        if self.weights is not None or any(row.weights is not None for row in rows):
+            weights = [_weights_of(row) for row in rows]
+        old = CodedEvents(self.items, self.items, self.times, self.weights)
+        return Histories(
+            indptr,
+            _between(self.items, blocks, [row.items for row in rows]),
+            None if times is None else _between(plain_times, blocks, times),
+            None if weights is None else _between(_weights_of(old), blocks, weights),
+            n_users=self.n_users,
+        )
 
     def _changed_places(self, users: np.ndarray) -> np.ndarray:
         """Return where `users` names one whose row is kept beside the arrays."""
@@ -250,13 +261,24 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
 
 
+def _between(plain: Any, blocks: list[slice], rows: list[Any]) -> np.ndarray:
+    """Join the blocks of an array, a row after each but the last; nothing is sorted."""
+    pieces: list[Any] = [None] * (2 * len(rows) + 1)
+    pieces[0::2] = [plain[block] for block in blocks]
+    pieces[1::2] = rows
+    return np.concatenate(pieces)
+
+
+def _weights_of(events: CodedEvents) -> np.ndarray:
+    """Return the weights of events, which are 1 where there are none."""
+    return np.ones(len(events), np.float32) if events.weights is None else events.weights
+
+
 def _concatenate(*parts: CodedEvents) -> CodedEvents:
     parts = tuple(part for part in parts if len(part)) or parts[:1]
     times = [part.times for part in parts if part.times is not None]
     weighted = any(part.weights is not None for part in parts)
-    weights = [
-        np.ones(len(part), np.float32) if part.weights is None else part.weights for part in parts
-    ]
+    weights = [_weights_of(part) for part in parts]
     return CodedEvents(
         np.concatenate([part.users for part in parts]),
         np.concatenate([part.items for part in parts]),
