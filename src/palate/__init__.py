@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from palate._options import RunOptions
     from palate.data.items import Items
+    from palate.data.knowledge import KnowledgeGraph
     from palate.encoders.item.bert import BertEncoder, BertItemEncoder
+    from palate.encoders.item.features import FeatureEncoder
     from palate.encoders.item.fusion import Fusion
     from palate.encoders.item.ids import IdEncoder
+    from palate.encoders.item.knowledge import KnowledgeEncoder
     from palate.encoders.user.gru import GRUEncoder
     from palate.encoders.user.transformer import TransformerEncoder
     from palate.history_encoder import HistoryEncoder
@@ -29,11 +32,14 @@ _HOMES = {
     "BertEncoder": "palate.encoders.item.bert",
     "BertItemEncoder": "palate.encoders.item.bert",
     "CosineRanker": "palate.ranking.exact",
+    "FeatureEncoder": "palate.encoders.item.features",
     "Fusion": "palate.encoders.item.fusion",
     "GRUEncoder": "palate.encoders.user.gru",
     "HistoryEncoder": "palate.history_encoder",
     "IdEncoder": "palate.encoders.item.ids",
     "Items": "palate.data.items",
+    "KnowledgeEncoder": "palate.encoders.item.knowledge",
+    "KnowledgeGraph": "palate.data.knowledge",
     "Recommender": "palate.recommender",
     "RunOptions": "palate._options",
     "SampledSoftmaxObjective": "palate.training.objectives",
@@ -48,11 +54,14 @@ __all__ = [
     "BertEncoder",
     "BertItemEncoder",
     "CosineRanker",
+    "FeatureEncoder",
     "Fusion",
     "GRUEncoder",
     "HistoryEncoder",
     "IdEncoder",
     "Items",
+    "KnowledgeEncoder",
+    "KnowledgeGraph",
     "Recommender",
     "RunOptions",
     "SampledSoftmaxObjective",

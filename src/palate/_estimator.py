@@ -21,7 +21,7 @@ from palate._inputs import (
     read_interactions,
 )
 from palate._options import RunOptions
-from palate._parts import resolve_part
+from palate._parts import resolve_items, resolve_part
 from palate._validation import check_choice, check_int, check_real, warn_caller
 from palate.data.frames import Events, check_ids, id_column, is_frame, make_frame, open_frame
 from palate.data.histories import CodedEvents, Histories, sortable_times
@@ -51,7 +51,7 @@ def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -
     n_epochs = check_int_or_auto("epochs", rec.epochs if epochs is None else epochs)
     return Plan(
         user_encoder=fill_spec(resolve_part("user_encoder", rec.user_encoder), settings, dim),
-        item_encoder=resolve_part("item_encoder", rec.item_encoder),
+        item_encoder=resolve_items(rec),
         ranker=_ranker(rec),
         objective=None if rec.objective == "auto" else resolve_part("objective", rec.objective),
         metric=rec.metric,
@@ -83,7 +83,7 @@ def settings_of(histories: Histories) -> Settings:
 
 def architecture(rec: Any) -> dict[str, Any]:
     """Return copies of the parameters that weights depend on: set_params may change them later."""
-    names = ("user_encoder", "item_encoder", "metric", "dim")
+    names = ("user_encoder", "item_encoder", "item_features", "metric", "dim")
     return {name: clone(getattr(rec, name), safe=False) for name in names}
 
 

@@ -13,14 +13,20 @@ from sklearn.base import clone
 from palate._options import RunOptions
 from palate._validation import check_verbs
 from palate.encoders.item.bert import BertEncoder
+from palate.encoders.item.features import FeatureEncoder, with_features
 from palate.encoders.item.fusion import Fusion
 from palate.encoders.item.ids import IdEncoder
+from palate.encoders.item.knowledge import KnowledgeEncoder
 from palate.encoders.user.gru import GRUEncoder
 from palate.encoders.user.transformer import TransformerEncoder
 from palate.exceptions import InvalidParameterError, PersistenceError
 from palate.ranking.ann import ApproximateRanker
 from palate.ranking.exact import CosineRanker
 from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
+
+
+# Parts that no name stands for.
+_UNNAMED = (FeatureEncoder, KnowledgeEncoder)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,11 @@ def resolve_part(kind: str, value: Any) -> Any:
     return clone(spec, safe=False)
 
 
+def resolve_items(rec: Any) -> Any:
+    """Return a fresh copy of a recommender's item encoder, with its `item_features` added."""
+    return with_features(resolve_part("item_encoder", rec.item_encoder), rec.item_features)
+
+
 class NamedPartsMixin:
     """Parameters of parts that may be named by a string, such as ``user_encoder="gru"``."""
 
@@ -110,7 +121,7 @@ def known_parts() -> dict[str, type]:
 
     A third party registers its classes under the entry point group ``palate.parts``.
     """
-    classes: dict[str, type] = {}
+    classes: dict[str, type] = {part.__name__: part for part in _UNNAMED}
     for kind in KINDS.values():
         for factory in kind.named.values():
             spec = factory()

@@ -45,6 +45,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         Reads a history into one user vector.
     item_encoder : {"bert+id", "bert", "id"} or spec, default="bert+id"
         Turns items into vectors.
+    item_features : list of str, default=None
+        Columns of the item table that are learned from too: categories, lists of labels, numbers
+        and times, as :class:`palate.FeatureEncoder` reads them.
     ranker : {"exact", "approximate"} or spec, default="exact"
         Finds the nearest items.
     objective : {"auto", "softmax", "sampled_softmax"} or spec, default="auto"
@@ -116,6 +119,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         user_encoder: Any = "transformer",
         item_encoder: Any = "bert+id",
         *,
+        item_features: list[str] | None = None,
         ranker: Any = "exact",
         objective: Any = "auto",
         metric: str = "cosine",
@@ -132,6 +136,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     ) -> None:
         self.user_encoder = user_encoder
         self.item_encoder = item_encoder
+        self.item_features = item_features
         self.ranker = ranker
         self.objective = objective
         self.metric = metric

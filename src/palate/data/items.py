@@ -11,19 +11,24 @@ import pandas as pd
 
 from palate.data.checks import is_unicode, shown
 from palate.data.frames import id_column, open_frame
+from palate.data.knowledge import FACTS, TOLD, KnowledgeGraph
 from palate.exceptions import InvalidInputError, MissingContentError
 
 
 class Items:
-    """An item table that scikit-learn's cross-validation leaves whole.
+    """An item table with a knowledge graph, or one that cross-validation leaves whole.
 
-    Cross-validation slices every fit argument that is as long as X. A table of as many items as X
-    has events would be cut without a word; this wrapper has no length, so it is passed on whole.
+    Cross-validation of scikit-learn slices every fit argument that is as long as X. A table of as
+    many items as X has events would be cut without a word; this wrapper has no length, so it is
+    passed on whole.
 
     Parameters
     ----------
     table : pandas, polars or pyarrow table
         One row an item, with a column ``item_id`` and content columns.
+    knowledge : KnowledgeGraph, default=None
+        Facts about the items of the table. What they say in words becomes part of the items' text,
+        and :class:`palate.KnowledgeEncoder` learns from them. Items learned later need one too.
 
     Examples
     --------
@@ -32,8 +37,9 @@ class Items:
     False
     """
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: Any, knowledge: KnowledgeGraph | None = None) -> None:
         self.table = table
+        self.knowledge = knowledge
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,14 @@ class ItemTable:
         return cls(pd.DataFrame(index=pd.RangeIndex(n_items)))
 
     def text_columns(self) -> list[str]:
-        """Name the columns that make an item's text: ``text`` alone, else every text column."""
-        if "text" in self.frame.columns:
-            return ["text"]
-        return [name for name in self.frame.columns if _holds_text(self.frame[name])]
+        """Name the columns that make an item's text: ``text`` alone, else every text column.
+
+        What a knowledge graph tells in words comes last.
+        """
+        columns = [name for name in self.frame.columns if name != FACTS]
+        if "text" in columns:
+            return [name for name in ("text", TOLD) if name in columns]
+        return [name for name in columns if _holds_text(self.frame[name])]
 
     def texts(self, columns: Sequence[str] | None = None) -> list[str]:
         """Return one text an item: its text columns joined by a full stop and a space.
@@ -95,6 +105,11 @@ class ItemTable:
     def concatenate(self, other: ItemTable) -> ItemTable:
         """Return a table with the rows of `other` behind these."""
         missing = [name for name in self.frame.columns if name not in other.frame.columns]
+        if FACTS in missing and len(other):
+            raise InvalidInputError(
+                "items must come with a knowledge graph, as in Items(table, knowledge=graph), for "
+                "the items learned before did."
+            )
         if missing and len(other):
             raise InvalidInputError(
                 f"items must have a column {missing[0]!r}, as the items learned before had; "
@@ -136,7 +151,26 @@ def read_items(items: Any, name: str = "items") -> tuple[np.ndarray, ItemTable]:
     names = [c for c in frame.columns if c != "item_id"]
     # A saved model names its columns by text, whatever they were.
     content = pd.DataFrame({str(c): _content(frame, c, name) for c in names})
-    return ids, ItemTable(content if names else ItemTable.without_content(len(ids)).frame)
+    content = content if names else ItemTable.without_content(len(ids)).frame
+    return ids, ItemTable(
+        _with_knowledge(content, ids, items.knowledge if isinstance(items, Items) else None)
+    )
+
+
+def _with_knowledge(content: pd.DataFrame, ids: np.ndarray, graph: Any) -> pd.DataFrame:
+    """Add the columns that a graph gives."""
+    if graph is None:
+        return content
+    if not isinstance(graph, KnowledgeGraph):
+        raise InvalidInputError(
+            f"knowledge of items must be a KnowledgeGraph; got {type(graph).__name__}."
+        )
+    return content.assign(
+        **{
+            name: pd.Series(values, index=content.index, dtype=object)
+            for name, values in graph.columns_for(ids).items()
+        }
+    )
 
 
 def _content(frame: Any, name: str, table: str) -> Any:

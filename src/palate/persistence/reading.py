@@ -14,7 +14,7 @@ from torch import Tensor
 
 from palate._estimator import architecture, library_named, width_of
 from palate._options import RunOptions
-from palate._parts import decode_value, resolve_part
+from palate._parts import decode_value, resolve_items, resolve_part
 from palate._threads import ForkedLock, torch_threads
 from palate._validation import check_choice
 from palate.data.histories import CodedEvents, Histories
@@ -184,7 +184,7 @@ def _network(
     prefix, dim = "items.", width_of(rec)
     state = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
     with torch.random.fork_rng(devices=[]):
-        items = resolve_part("item_encoder", rec.item_encoder).build(table, dim, options, state)
+        items = resolve_items(rec).build(table, dim, options, state)
         network = TasteNetwork(
             items,
             fill_spec(resolve_part("user_encoder", rec.user_encoder), rec.settings_, dim),

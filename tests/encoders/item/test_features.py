@@ -1,0 +1,171 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from palate._random import ModuleSeed
+from palate.data.items import ItemTable
+from palate.encoders.item.feature_columns import is_number_column, label_keys, numbers_of
+from palate.encoders.item.features import FeatureEncoder, with_features
+from palate.encoders.item.fusion import Fusion
+from palate.encoders.item.ids import IdEncoder
+from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
+from palate.testing import check_item_encoder
+
+DIM = 3
+FRAME = pd.DataFrame(
+    {
+        "brand": ["a", None, "b", "a", "c", "b", "d"],
+        "tags": pd.Series([["x", "y"], [], ["y"], None, ["z", "x"], ["y"], ["w"]], dtype=object),
+        "price": [1.0, np.nan, 3.0, 5.0, 7.0, 900.0, 4.0],
+        "sold": [True, False, None, True, True, False, True],
+        "from": pd.to_datetime(["2020-01-01", None, *["2021-01-01", "2022-06-01"] * 2, None]),
+    }
+)
+TABLE = ItemTable(FRAME)
+SEEN = torch.tensor([True] * 5 + [False] * 2)
+
+
+def build(columns, frame=FRAME, state=None):
+    with ModuleSeed(0):
+        return FeatureEncoder(columns).build(ItemTable(frame), DIM, None, state).eval()
+
+
+def message(error_type, call, *args):
+    with pytest.raises(error_type) as error:
+        call(*args)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("columns", [[name] for name in FRAME] + [list(FRAME)])
+def test_the_contract(columns):
+    check_item_encoder(FeatureEncoder(columns), FRAME)
+
+
+@torch.no_grad()
+def test_a_label_is_a_row_and_labels_are_their_mean():
+    module = build(["brand", "tags"])
+    brand, tags = (column.weight for column in module.columns)
+    assert len(brand) == 5 and len(tags) == 5  # unknown, then by first appearance
+    right = torch.stack(
+        [
+            brand[1] + (tags[1] + tags[2]) / 2,
+            brand[0] + tags[0],
+            brand[2] + tags[2],
+            brand[1] + tags[0],
+            brand[3] + (tags[3] + tags[1]) / 2,
+            brand[2] + tags[2],
+            brand[4] + tags[4],
+        ]
+    )
+    torch.testing.assert_close(module(None), right)
+    torch.testing.assert_close(module(torch.tensor([6, 0, 6])), right[[6, 0, 6]])
+
+
+@torch.no_grad()
+def test_numbers_are_standardised_by_the_items_of_fit_and_cut():
+    module = build(["price"], FRAME[:5])
+    known = np.array([1.0, 3.0, 5.0, 7.0])
+    column = module.columns[0]
+    module.extend(TABLE, SEEN, None)
+    scaled = (FRAME["price"].to_numpy() - known.mean()) / known.std()
+    right = np.stack([np.nan_to_num(np.clip(scaled, -5, 5)), np.isnan(scaled)], 1)
+    np.testing.assert_allclose(module(None), right @ column.weight.double().numpy(), atol=1e-6)
+    assert right[1].tolist() == [0, 1] and right[5].tolist() == [5, 0]
+
+
+@torch.no_grad()
+def test_labels_are_unknown_until_an_item_of_training_has_them():
+    module = build(["brand"], FRAME[:5])
+    before = module.columns[0].weight.clone()
+    module.extend(TABLE, SEEN, None)
+    weight = module.columns[0].weight
+    assert len(weight) == 5 and torch.equal(weight[:4], before)
+    torch.testing.assert_close(module(torch.tensor([5, 6])), weight[[2, 0]])
+    module.extend(TABLE, torch.ones(7, dtype=torch.bool), None)
+    torch.testing.assert_close(module(torch.tensor([6])), weight[4:])
+
+
+def test_training_teaches_the_vector_of_unknown_labels():
+    module = build(["brand"], pd.DataFrame({"brand": ["a", "b"] * 200})).train()
+    with ModuleSeed(3):
+        module(None).sum().backward()
+    gradient = module.columns[0].weight.grad
+    assert 5 < gradient[0, 0] < 45  # a twentieth of 400
+    assert gradient[:, 0].sum() == 400
+
+
+def test_a_constant_or_empty_column_of_numbers_is_no_danger():
+    for values in ([3.0] * 4, [np.nan] * 4):
+        assert build(["n"], pd.DataFrame({"n": values}))(None).isfinite().all()
+
+
+@torch.no_grad()
+def test_a_saved_module_does_not_care_what_a_file_made_of_a_type():
+    frame = pd.DataFrame({"code": pd.Series([3, 7, None, 3], dtype=object), "n": [1, 2, 3, 4]})
+    module = build(["code", "n"], frame)
+    assert [hasattr(column, "mean") for column in module.columns] == [False, True]
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    read = pd.DataFrame(
+        {"code": [3.0, 7.0, np.nan, 3.0], "n": pd.Series([1, 2, 3, 4], dtype=object)}
+    )
+    restored = build(["code", "n"], read, state)
+    restored.load_state_dict(state)
+    assert torch.equal(restored(None), module(None))
+
+
+def test_what_kind_a_column_is():
+    numbers = [[1, 2], [1.5, None], pd.array([1, None], "Int64"), pd.to_datetime(["2020-01-01"])]
+    labels = [["a"], [True, False], [None, None], [["a"], ["b"]], pd.Categorical([1, 2])]
+    assert all(is_number_column(pd.Series(values)) for values in numbers)
+    assert not any(is_number_column(pd.Series(values)) for values in labels)
+
+
+def test_labels_of_any_type():
+    assert label_keys({"b", "a", None}) == ["t:a", "t:b"]
+    assert label_keys(np.array(["a", "a"])) == ["t:a"]
+    assert label_keys([True, np.int64(1), 1.0, "1"]) == ["b:True", "n:1.0", "t:1"]
+    assert [label_keys(value) for value in (None, np.nan, pd.NA, pd.NaT, [], [None])] == [[]] * 6
+
+
+def test_times_are_seconds():
+    times = pd.Series(pd.to_datetime(["1970-01-02", None]))
+    zoned = times.dt.tz_localize("Europe/Berlin")
+    assert numbers_of(times, "t").tolist()[0] == 86_400
+    assert numbers_of(zoned, "t").tolist()[0] == 82_800
+    assert np.isnan(numbers_of(times, "t")[1]) and np.isnan(numbers_of(zoned, "t")[1])
+    assert numbers_of(pd.Series(pd.to_timedelta([90, None], "s")), "t").tolist()[0] == 90
+
+
+def test_what_is_refused():
+    names = ", ".join(repr(name) for name in FRAME)
+    assert message(InvalidInputError, build, ["size"]) == (
+        f"items must have the column 'size' that item_features names; its columns are {names}."
+    )
+    for bad in ([], "brand", ["brand", "brand"], [1]):
+        assert message(InvalidParameterError, build, bad) == (
+            f"columns must be a list of distinct column names; got {bad!r}."
+        )
+        assert message(InvalidParameterError, with_features, IdEncoder(), bad) == (
+            f"item_features must be a list of distinct column names; got {bad!r}."
+        )
+    assert message(InvalidInputError, build, ["n"], pd.DataFrame({"n": [1, np.inf]})) == (
+        "column 'n' of items must hold finite numbers or missing values; it holds inf."
+    )
+    module = build(["price"], FRAME[:5])
+    worse = ItemTable(pd.DataFrame({"price": pd.Series([*FRAME["price"][:5], "4"], dtype=object)}))
+    assert message(InvalidInputError, module.extend, worse, SEEN, None) == (
+        "column 'price' of items must hold finite numbers or missing values; it holds '4'."
+    )
+    assert message(MissingContentError, module.encode_texts, ["a"], None) == (
+        "texts need an item encoder that reads text, such as item_encoder='bert+id'; got a "
+        "feature encoder alone."
+    )
+
+
+def test_features_join_any_encoder():
+    assert with_features(IdEncoder(), None).get_params() == {}
+    joined = with_features(Fusion([IdEncoder()], id_dropout=0.5), ["brand"])
+    kinds = [type(part) for part in joined.encoders]
+    assert kinds == [IdEncoder, FeatureEncoder] and joined.id_dropout == 0.5
+    assert joined.encoders[1].columns == ["brand"]
