@@ -24,7 +24,6 @@ from palate.ranking.ann import ApproximateRanker
 from palate.ranking.exact import CosineRanker
 from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
 
-
 # Parts that no name stands for.
 _UNNAMED = (FeatureEncoder, KnowledgeEncoder)
 
