@@ -95,6 +95,15 @@ def test_training_teaches_the_vector_of_unknown_labels():
     assert gradient[:, 0].sum() == 400
 
 
+@torch.no_grad()
+def test_seconds_far_from_zero_keep_their_differences():
+    numbers = 1.7e9 + np.array([0.0, 1.0, 2.0, 5.0])
+    module = build(["at"], pd.DataFrame({"at": numbers}))
+    right = (numbers - numbers.mean()) / numbers.std()
+    np.testing.assert_allclose(module.columns[0].values[:, 0], right, atol=1e-5)
+    assert {value.dtype for value in module.state_dict().values()} == {torch.float32}
+
+
 def test_a_constant_or_empty_column_of_numbers_is_no_danger():
     for values in ([3.0] * 4, [np.nan] * 4):
         assert build(["n"], pd.DataFrame({"n": values}))(None).isfinite().all()

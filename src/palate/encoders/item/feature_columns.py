@@ -99,11 +99,10 @@ class NumberColumn(nn.Module):
         if scale is None:
             known = numbers[~np.isnan(numbers)]
             mean, spread = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
-            # What never varies has nothing to tell; the next lines must not divide by it.
-            scale = (
-                torch.tensor(mean, dtype=torch.float64),
-                torch.tensor(spread or 1.0, dtype=torch.float64),
-            )
+            # A double in two floats, for devices without doubles; and what never varies has nothing
+            # to tell, but the next lines must not divide by it.
+            high = float(np.float32(mean))
+            scale = (torch.tensor([high, mean - high]), torch.tensor(float(spread) or 1.0))
         self.register_buffer("mean", scale[0].clone())
         self.register_buffer("spread", scale[1].clone())
         self.register_buffer("values", self._standard(numbers), persistent=False)
@@ -113,7 +112,7 @@ class NumberColumn(nn.Module):
     def _standard(self, numbers: np.ndarray) -> Tensor:
         """Return the numbers in standard deviations, and where they are missing: (n, 2)."""
         given = torch.tensor(numbers)
-        scaled = (given - self.mean.cpu()) / self.spread.cpu()
+        scaled = (given - self.mean.cpu().double().sum()) / self.spread.cpu().double()
         scaled = scaled.clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS)
         return torch.stack([scaled.nan_to_num(0.0), given.isnan().double()], dim=1).float()
 
