@@ -21,7 +21,7 @@ RANKS = {
             "data metrics model_selection datasets defaults",
             "encoders ranking",
             "training queries",
-            "_parts _inputs serving learning _estimator",
+            "_parts _inputs serving answering blending learning _estimator",
             "persistence baselines",
             "recommender",
             "history_encoder",

@@ -336,6 +336,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         items_to_recommend: Sequence[Any] | None = None,
         items_to_exclude: Sequence[Any] | None = None,
         new_item_boost: float = 0.0,
+        popularity_weight: float = 0.0,
         on_unsupported_targets: str = "raise",
     ) -> Any:
         """Return the best `k` items for known users, for histories, or for histories in words.
@@ -357,6 +358,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         new_item_boost : float, default=0.0
             Added to the similarity of items without an event in training, so that more of them are
             shown than the content alone would place; at least 0.
+        popularity_weight : float, default=0.0
+            For people who have said little: the score is the similarity plus ``weight / n_events``
+            times the logarithm of what is popular now; at least 0, around 0.05 for cosines.
         on_unsupported_targets : {"raise", "warn", "ignore", "popular"}, default="raise"
             What to do about unknown users and items: raise, or skip them. With ``"popular"``,
             unknown items are skipped, and unknown users and empty histories get what is popular
@@ -380,6 +384,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         k = check_int("k", k, minimum=1)
         boost = check_real("new_item_boost", new_item_boost, low=0)
+        prior = check_real("popularity_weight", popularity_weight, low=0)
         on_unsupported = asked(on_unsupported_targets)
         serving = self._serving
         queries = self._queries(serving, users, histories, texts, on_unsupported)
@@ -396,6 +401,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             exclude=exclude,
             boosted=serving.new_items() if boost else None,
             boost=boost,
+            prior=prior,
         )
         return estimator.result_table(
             {"user_id": queries.labels}, scores, codes, serving.items, self._library

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from palate._options import RunOptions
 from palate._random import ModuleSeed
 from palate._validation import check_choice
+from palate.answering import Asking, Catalogue
 from palate.data.histories import CodedEvents, Histories
 from palate.data.items import ItemTable
 from palate.data.popularity import Popularity
@@ -152,39 +152,6 @@ class Serving:
         return found.scores.float().cpu().numpy(), found.indices.cpu().numpy()
 
 
-class Catalogue(Protocol):
-    """What ranking needs: users and items known, a query vector for each user, a ranker."""
-
-    @property
-    def users(self) -> Vocabulary:
-        """Known users."""
-        ...
-
-    @property
-    def items(self) -> Vocabulary:
-        """The catalogue's items."""
-        ...
-
-    @property
-    def histories(self) -> Histories:
-        """What each user did."""
-        ...
-
-    @property
-    def ranker(self) -> Any:
-        """The fitted ranker."""
-        ...
-
-    @property
-    def popularity(self) -> Popularity:
-        """What answers a query without events."""
-        ...
-
-    def user_vectors(self, queries: Queries, options: RunOptions) -> Tensor:
-        """Return the query vector of each user."""
-        ...
-
-
 def top_items(
     serving: Catalogue,
     queries: Queries,
@@ -196,6 +163,7 @@ def top_items(
     exclude: np.ndarray | None = None,
     boosted: np.ndarray | None = None,
     boost: float = 0.0,
+    prior: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return scores (n, k) and codes (n, k) of each query's best items, padded with -1.
 
@@ -214,6 +182,9 @@ def top_items(
     boosted : int64 ndarray, default=None
         Codes whose similarities are raised by `boost`, which is at least 0.
     boost : float, default=0.0
+    prior : float, default=0.0
+        Similarity that the logarithm of popularity is worth for a query of one event; for n events
+        it is an n-th of that.
     """
     check_choice("filter_viewed", filter_viewed, (True, False))
     n_items = len(serving.items)
@@ -222,14 +193,8 @@ def top_items(
         exclude = None
     k = min(k, n_items)
     told = queries.told
-    known = queries if told.all() else queries.only_told()
-    scores, codes = _nearest(serving, known, k, options, filter_viewed, include, exclude)
-    if boosted is not None and include is not None:
-        boosted = np.intersect1d(boosted, include)
-    if boost and boosted is not None and len(boosted):
-        # What is not raised and belongs to the result is among the `k` nearest already.
-        more = _nearest(serving, known, k, options, filter_viewed, boosted, exclude)
-        scores, codes = _joined(scores, codes, *more, boosted, boost)
+    asking = Asking(serving, options, filter_viewed, include, exclude, boosted, boost, prior)
+    scores, codes = asking.best(queries if told.all() else queries.only_told(), k)
     if told.all():
         return scores, codes
     shares, best = serving.popularity.top(k, include, exclude)
@@ -238,62 +203,3 @@ def top_items(
     all_scores[told], all_codes[told] = scores, codes
     all_scores[~told, : len(best)], all_codes[~told, : len(best)] = shares, best
     return all_scores, all_codes
-
-
-def _nearest(
-    serving: Catalogue,
-    queries: Queries,
-    k: int,
-    options: RunOptions,
-    filter_viewed: bool,
-    include: np.ndarray | None,
-    exclude: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the catalogue for queries that all have an event."""
-    n_items = len(serving.items)
-    allowed = None if include is None else torch.from_numpy(include)
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    codes = np.full((len(queries), k), -1, np.int64)
-    size = int(options.inference_batch_size)
-    for start in range(0, len(queries), size):
-        part = queries[start : start + size]
-        pairs = _excluded_pairs(part, n_items, filter_viewed, exclude)
-        vectors = serving.user_vectors(part, options)
-        found = serving.ranker.topk(vectors, k, exclude=pairs, include=allowed)
-        width = found.indices.shape[1]
-        scores[start : start + size, :width] = found.scores.float().cpu().numpy()
-        codes[start : start + size, :width] = found.indices.cpu().numpy()
-    return scores, codes
-
-
-def _joined(
-    scores: np.ndarray,
-    codes: np.ndarray,
-    raised: np.ndarray,
-    raised_codes: np.ndarray,
-    boosted: np.ndarray,
-    boost: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Merge two rankings (n, k) into one; the items of the second are scored higher by `boost`."""
-    twice = np.isin(codes, boosted)
-    both = np.concatenate([np.where(twice, -np.inf, scores), raised + np.float32(boost)], axis=1)
-    items = np.concatenate([np.where(twice, -1, codes), raised_codes], axis=1)
-    best = np.lexsort((items, -both), axis=1)[:, : scores.shape[1]]
-    return np.take_along_axis(both, best, 1).astype(np.float32), np.take_along_axis(items, best, 1)
-
-
-def _excluded_pairs(
-    queries: Queries, n_items: int, filter_viewed: bool, exclude: np.ndarray | None
-) -> tuple[Tensor, Tensor] | None:
-    rows: Sequence[np.ndarray] = []
-    items: Sequence[np.ndarray] = []
-    if filter_viewed:
-        known = queries.items < n_items  # codes beyond the catalogue stand for texts
-        at = np.repeat(np.arange(len(queries)), np.diff(queries.indptr))
-        rows, items = [at[known]], [queries.items[known]]
-    if exclude is not None and len(exclude):
-        rows = [*rows, np.repeat(np.arange(len(queries)), len(exclude))]
-        items = [*items, np.tile(exclude, len(queries))]
-    if not rows:
-        return None
-    return torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(items))
