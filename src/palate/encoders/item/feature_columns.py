@@ -102,7 +102,7 @@ class NumberColumn(nn.Module):
             # A double in two floats, for devices without doubles; and what never varies has nothing
             # to tell, but the next lines must not divide by it.
             high = float(np.float32(mean))
-            scale = (torch.tensor([high, mean - high]), torch.tensor(float(spread) or 1.0))
+            scale = (torch.tensor([high, float(mean - high)]), torch.tensor(float(spread) or 1.0))
         self.register_buffer("mean", scale[0].clone())
         self.register_buffer("spread", scale[1].clone())
         self.register_buffer("values", self._standard(numbers), persistent=False)
