@@ -10,7 +10,8 @@ NDCG@10 of the event, all items ranked, viewed ones filtered; an item that the m
 counts as a miss for all.
 
 popularity counts the events of training. popularity now is what `recommend` says of an empty
-history: counts that fade, and that `observe` keeps current.
+history: counts that fade, and that `observe` keeps current. palate + w is
+`recommend(popularity_weight=w)`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="bert+id", help="item encoder")
     parser.add_argument("--new", type=float, default=0.2, help="share of people who are new")
     parser.add_argument("--steps", type=int, default=50, help="times that events are observed")
+    parser.add_argument("--weights", nargs="+", type=float, default=[0.05, 0.15])
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -65,9 +67,13 @@ def gains(lists: list[list[Any]], targets: list[Any]) -> np.ndarray:
     return found
 
 
-def lists_of(model: Recommender, histories: list[list[Any]]) -> list[list[Any]]:
+def lists_of(
+    model: Recommender, histories: list[list[Any]], weight: float = 0.0
+) -> list[list[Any]]:
     """Return the best items of each history, of what is popular for an empty one."""
-    table = model.recommend(histories=histories, k=K, on_unsupported_targets="popular")
+    table = model.recommend(
+        histories=histories, k=K, popularity_weight=weight, on_unsupported_targets="popular"
+    )
     grouped = table.groupby("user_id")["item_id"].apply(list)
     return [grouped.get(row, []) for row in range(len(histories))]
 
@@ -78,7 +84,9 @@ def unseen(ranked: list[Any], histories: list[list[Any]]) -> list[list[Any]]:
     return [[i for i in ranked[:most] if i not in set(history)][:K] for history in histories]
 
 
-def walk(model: Recommender, late: pd.DataFrame, asked: pd.DataFrame, steps: int) -> pd.DataFrame:
+def walk(
+    model: Recommender, late: pd.DataFrame, asked: pd.DataFrame, steps: int, weights: list[float]
+) -> pd.DataFrame:
     """Answer every question with what is known by then; return the gains of each way."""
     counts = model._serving.histories.events().items
     order = np.argsort(-np.bincount(counts, minlength=len(model.item_ids_)), kind="stable")
@@ -98,6 +106,10 @@ def walk(model: Recommender, late: pd.DataFrame, asked: pd.DataFrame, steps: int
                         "popularity": gains(unseen(ever, histories), targets),
                         "popularity now": gains(unseen(trend, histories), targets),
                         "palate": gains(lists_of(model, histories), targets),
+                        **{
+                            f"palate + {weight}": gains(lists_of(model, histories, weight), targets)
+                            for weight in weights
+                        },
                     }
                 )
             )
@@ -127,12 +139,12 @@ def main() -> None:
     model.fit(early, items=None if args.model == "id" else items[["item_id", "text"]])
     fit_seconds = time.perf_counter() - started
     asked = questions(late, came.index[came >= start])
-    table = walk(model, late, asked, args.steps)
+    table = walk(model, late, asked, args.steps, args.weights)
     print(
         f"{args.folder.resolve().name}: {len(early)} events to learn from ({fit_seconds:.0f} s), "
         f"{(came >= start).sum()} new people; NDCG@10, full ranking"
     )
-    names = ["popularity", "popularity now", "palate"]
+    names = [name for name in table.columns if name != "n"]
     print(f"{'events known':>12}{'people':>8}" + "".join(f"{name:>16}" for name in names))
     for n, rows in table.groupby("n"):
         values = "".join(f"{rows[name].mean():16.4f}" for name in names)
