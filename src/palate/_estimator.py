@@ -60,8 +60,10 @@ def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -
         epochs=settings.epochs if n_epochs is None else n_epochs,
         batch_size=check_int_or_auto("batch_size", rec.batch_size, minimum=1)
         or settings.batch_size,
-        learning_rate=check_real("learning_rate", rec.learning_rate, low=0, low_open=True),
-        weight_decay=check_real("weight_decay", rec.weight_decay, low=0),
+        learning_rate=check_real(
+            "learning_rate", rec.learning_rate, low=0, low_open=True, high_open=True
+        ),
+        weight_decay=check_real("weight_decay", rec.weight_decay, low=0, high_open=True),
         validation_fraction=check_real(
             "validation_fraction", rec.validation_fraction, low=0, high=1
         ),

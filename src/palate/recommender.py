@@ -383,8 +383,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         k = check_int("k", k, minimum=1)
-        boost = check_real("new_item_boost", new_item_boost, low=0)
-        prior = check_real("popularity_weight", popularity_weight, low=0)
+        boost = check_real("new_item_boost", new_item_boost, low=0, high_open=True)
+        prior = check_real("popularity_weight", popularity_weight, low=0, high_open=True)
         on_unsupported = asked(on_unsupported_targets)
         serving = self._serving
         queries = self._queries(serving, users, histories, texts, on_unsupported)

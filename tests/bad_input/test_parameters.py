@@ -239,7 +239,17 @@ FIT: dict[str, tuple[dict[str, Any], type, str]] = {
     "rate text": (
         {"learning_rate": "x"},
         ValueError,
-        "learning_rate must be a number in (0, inf]; got 'x'.",
+        "learning_rate must be a number in (0, inf); got 'x'.",
+    ),
+    "rate infinite": (
+        {"learning_rate": float("inf")},
+        ValueError,
+        "learning_rate must be a number in (0, inf); got inf.",
+    ),
+    "decay infinite": (
+        {"weight_decay": float("inf")},
+        ValueError,
+        "weight_decay must be a number in [0, inf); got inf.",
     ),
     "fraction bool": (
         {"validation_fraction": True},

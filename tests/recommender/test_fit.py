@@ -390,9 +390,9 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ({"pretrain_epochs": 1.5}, "pretrain_epochs must be an integer of at least 0; got 1.5."),
     ({"batch_size": 0}, "batch_size must be an integer of at least 1 or 'auto'; got 0."),
     ({"patience": 0}, "patience must be an integer of at least 1; got 0."),
-    ({"learning_rate": 0}, "learning_rate must be a number in (0, inf]; got 0."),
-    ({"learning_rate": float("nan")}, "learning_rate must be a number in (0, inf]; got nan."),
-    ({"weight_decay": -1}, "weight_decay must be a number in [0, inf]; got -1."),
+    ({"learning_rate": 0}, "learning_rate must be a number in (0, inf); got 0."),
+    ({"learning_rate": float("nan")}, "learning_rate must be a number in (0, inf); got nan."),
+    ({"weight_decay": -1}, "weight_decay must be a number in [0, inf); got -1."),
     ({"validation_fraction": 1.2}, "validation_fraction must be a number in [0, 1]; got 1.2."),
     (
         {"options": {"device": "cpu"}},
