@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from palate.ranking.ann import ApproximateRanker
     from palate.ranking.exact import CosineRanker
     from palate.recommender import Recommender
-    from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
+    from palate.training.objectives import (
+        GBCEObjective,
+        SampledSoftmaxObjective,
+        SoftmaxObjective,
+    )
 
 __version__ = "0.1.0"
 
@@ -34,6 +38,7 @@ _HOMES = {
     "CosineRanker": "palate.ranking.exact",
     "FeatureEncoder": "palate.encoders.item.features",
     "Fusion": "palate.encoders.item.fusion",
+    "GBCEObjective": "palate.training.objectives",
     "GRUEncoder": "palate.encoders.user.gru",
     "HistoryEncoder": "palate.history_encoder",
     "IdEncoder": "palate.encoders.item.ids",
@@ -56,6 +61,7 @@ __all__ = [
     "CosineRanker",
     "FeatureEncoder",
     "Fusion",
+    "GBCEObjective",
     "GRUEncoder",
     "HistoryEncoder",
     "IdEncoder",

@@ -53,7 +53,7 @@ def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -
         user_encoder=fill_spec(resolve_part("user_encoder", rec.user_encoder), settings, dim),
         item_encoder=resolve_items(rec),
         ranker=_ranker(rec),
-        objective=None if rec.objective == "auto" else resolve_part("objective", rec.objective),
+        objective=_objective(rec),
         metric=rec.metric,
         dim=dim,
         pretrain_epochs=check_int("pretrain_epochs", rec.pretrain_epochs),
@@ -64,6 +64,9 @@ def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -
             "learning_rate", rec.learning_rate, low=0, low_open=True, high_open=True
         ),
         weight_decay=check_real("weight_decay", rec.weight_decay, low=0, high_open=True),
+        averaging=None
+        if rec.averaging is None
+        else check_real("averaging", rec.averaging, low=0, low_open=True, high_open=True),
         validation_fraction=check_real(
             "validation_fraction", rec.validation_fraction, low=0, high=1
         ),
@@ -96,6 +99,15 @@ def check_same_metric(metric: str, before: Serving) -> None:
             f"metric must be {before.network.metric!r} as in fit, for the weights were learned by "
             f"it; got {metric!r}."
         )
+
+
+def _objective(rec: Any) -> Any:
+    if isinstance(rec.objective, str) and rec.objective == AUTO:
+        return None
+    objective = resolve_part("objective", rec.objective)
+    if hasattr(objective, "check_parameters"):
+        objective.check_parameters()
+    return objective
 
 
 def _ranker(rec: Any) -> Any:

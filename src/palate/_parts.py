@@ -22,7 +22,7 @@ from palate.encoders.user.transformer import TransformerEncoder
 from palate.exceptions import InvalidParameterError, PersistenceError
 from palate.ranking.ann import ApproximateRanker
 from palate.ranking.exact import CosineRanker
-from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
+from palate.training.objectives import GBCEObjective, SampledSoftmaxObjective, SoftmaxObjective
 
 # Parts that no name stands for.
 _UNNAMED = (FeatureEncoder, KnowledgeEncoder)
@@ -50,7 +50,11 @@ KINDS: dict[str, Kind] = {
         {"exact": CosineRanker, "approximate": ApproximateRanker}, ("fit", "extend", "topk")
     ),
     "objective": Kind(
-        {"softmax": SoftmaxObjective, "sampled_softmax": SampledSoftmaxObjective},
+        {
+            "softmax": SoftmaxObjective,
+            "sampled_softmax": SampledSoftmaxObjective,
+            "gbce": GBCEObjective,
+        },
         ("candidates",),
     ),
 }

@@ -41,6 +41,7 @@ class Plan:
     dim, pretrain_epochs, epochs, batch_size : int
     patience : int or None
     learning_rate, weight_decay, validation_fraction : float
+    averaging : float or None
     """
 
     user_encoder: Any
@@ -56,6 +57,7 @@ class Plan:
     weight_decay: float
     validation_fraction: float
     patience: int | None
+    averaging: float | None = None
 
 
 @dataclass
@@ -196,6 +198,7 @@ def _train(
             validate=_validator(network, holdout, options) if ranking else None,
             patience=plan.patience,
             keep_start=not pretrain,
+            averaging=plan.averaging,
             optimizer_state=learned.optimizer_state if ranking else {},
         )
         learned.records += run_stage(stage)

@@ -123,7 +123,14 @@ class Ranker(Protocol):
 
 @runtime_checkable
 class Objective(Protocol):
-    """A spec of what the ranking stage minimises."""
+    """A spec of what the ranking stage minimises: the softmax over the candidates it chooses.
+
+    It may also have ``temperature``, a number in place of the learned temperature, and
+    ``loss(queries, items, places, weights, bias, n_items)``, the scalar to minimise instead:
+    `queries` (n, dim) over the temperature, `items` (n_candidates, dim), `places` (n,) of the
+    targets among them, `weights` (n,) or None, `bias` as returned by :meth:`candidates`, and the
+    number of items that candidates are drawn from.
+    """
 
     def candidates(
         self, targets: Tensor, pool: Tensor, counts: Tensor, generator: torch.Generator

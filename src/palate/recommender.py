@@ -50,7 +50,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         and times, as :class:`palate.FeatureEncoder` reads them.
     ranker : {"exact", "approximate"} or spec, default="exact"
         Finds the nearest items.
-    objective : {"auto", "softmax", "sampled_softmax"} or spec, default="auto"
+    objective : {"auto", "softmax", "sampled_softmax", "gbce"} or spec, default="auto"
         What the ranking stage minimises; ``"auto"`` takes the full softmax up to 20,000 items.
     metric : {"cosine", "euclidean", "dot"}, default="cosine"
         The similarity, in training and in ranking.
@@ -66,6 +66,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     learning_rate, weight_decay : float, default=1e-3, 0.01
         Of AdamW. The rate is the peak: in `fit` it rises over the first steps and falls linearly
         to a twentieth at the last of `epochs`; in `partial_fit` it stays.
+    averaging : float, default=None
+        Epochs that an exponential average of the weights looks back, above 0: the average is what
+        is validated and served. None serves the weights of the last step of the best epoch.
     validation_fraction : float, default=0.1
         Share of users whose last event is held out from training to measure NDCG@10 after each
         epoch; the best weights are kept. Below 1 it takes at most 10,000 users. 0 trains on
@@ -129,6 +132,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         batch_size: int | str = AUTO,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
+        averaging: float | None = None,
         validation_fraction: float = 0.1,
         patience: int | None = None,
         random_state: Any = None,
@@ -146,6 +150,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.averaging = averaging
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.random_state = random_state

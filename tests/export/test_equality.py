@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate import ApproximateRanker, CosineRanker, Recommender, RunOptions
+from palate import ApproximateRanker, CosineRanker, Recommender, RunOptions, TransformerEncoder
 from palate.exceptions import UnsupportedTargetError
 from palate.export import OnnxRecommender, to_onnx
 
@@ -71,6 +71,24 @@ def test_fitted_as_users_fit_it(
     rec.fit(events, items=items)
     reader = OnnxRecommender(to_onnx(rec, tmp_path / "export"))
     assert_equal_answers(rec, reader, histories=histories_of(rec, [1, 2, 5]), k=4)
+
+
+@pytest.mark.parametrize("block", ["swiglu", "hstu"])
+def test_other_blocks_and_a_gate(
+    make_recommender: Callable[..., Recommender],
+    events: pd.DataFrame,
+    items: pd.DataFrame,
+    tmp_path: Path,
+    block: str,
+) -> None:
+    encoder = TransformerEncoder(n_layers=2, n_heads=2, max_length=MAX_LENGTH, block=block)
+    rec = make_recommender(user_encoder=encoder, item_encoder="bert+id", epochs=2)
+    rec.set_params(item_encoder__mode="gate", averaging=1.0)
+    rec.fit(events, items=items)
+    reader = OnnxRecommender(to_onnx(rec, tmp_path / "export"))
+    histories = histories_of(rec, [9, 1, 4, 2, 6, 7, 3, 5])
+    assert_equal_answers(rec, reader, histories=histories, k=4)
+    assert_equal_answers(rec, reader, histories=histories[1:2], k=4)
 
 
 def test_lists_of_allowed_and_of_excluded_items(

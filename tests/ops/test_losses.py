@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from palate.ops import losses
-from palate.ops.losses import contrastive_loss, softmax_loss
+from palate.ops.losses import contrastive_loss, gbce_beta, gbce_loss, softmax_loss
 from palate.training.objectives import SampledSoftmaxObjective
 
 P, N, D = 37, 23, 5
@@ -55,6 +55,75 @@ def test_value_and_gradients_match_a_float64_loop(
     assert float(loss.detach()) == pytest.approx(float(right.detach()), rel=1e-5)
     np.testing.assert_allclose(q.grad, q64.grad, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(v.grad, v64.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("with_weights", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_smoothed_labels_match_a_float64_loop(with_weights, with_bias):
+    queries, items, targets, weights, bias = inputs()
+    weights, share = weights if with_weights else torch.ones(P), 0.3
+    bias = bias if with_bias else torch.zeros(N)
+    q, v = (t.clone().requires_grad_() for t in (queries, items))
+    loss = softmax_loss(
+        q, v, targets, weights=weights, bias=bias if with_bias else None, label_smoothing=share
+    )
+    (3 * loss).backward()
+    q64, v64 = (t.double().requires_grad_() for t in (queries, items))
+    right = 0.0
+    for row, target in enumerate(targets.tolist()):
+        others = torch.arange(N) != target
+        logits = v64 @ q64[row] + torch.where(others, bias.double(), 0.0)
+        truth = torch.full((N,), share / N, dtype=torch.float64)
+        truth[target] += 1 - share
+        right = right - weights[row].double() * (truth * torch.log_softmax(logits, 0)).sum()
+    right = right / weights.double().sum()
+    (3 * right).backward()
+    assert float(loss.detach()) == pytest.approx(float(right.detach()), rel=1e-5)
+    np.testing.assert_allclose(q.grad, q64.grad, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(v.grad, v64.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_no_smoothing_is_the_plain_loss_to_the_bit():
+    queries, items, targets, weights, _ = inputs()
+    plain = softmax_loss(queries, items, targets, weights=weights)
+    assert torch.equal(
+        softmax_loss(queries, items, targets, weights=weights, label_smoothing=0.0), plain
+    )
+
+
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_gbce_matches_a_float64_loop(with_weights):
+    queries, items, targets, weights, _ = inputs()
+    weights = weights if with_weights else None
+    drawn = torch.randint(0, 3, (N,), generator=torch.Generator().manual_seed(7)).float()
+    drawn[targets[0]] = 2  # a negative that is a target
+    q, v = (t.clone().requires_grad_() for t in (queries, items))
+    loss = gbce_loss(q, v, targets, drawn, beta=0.4, weights=weights)
+    (3 * loss).backward()
+    q64, v64 = (t.double().requires_grad_() for t in (queries, items))
+    total, mass = 0.0, 0.0
+    for row, target in enumerate(targets.tolist()):
+        chance, miss = torch.sigmoid(v64 @ q64[row]), torch.sigmoid(-v64 @ q64[row])
+        own, n = -torch.log(chance[target] ** 0.4), 0
+        for item in range(N):
+            for _ in range(int(drawn[item]) if item != target else 0):
+                own, n = own - torch.log(miss[item]), n + 1
+        weight = 1.0 if weights is None else float(weights[row])
+        total, mass = total + weight * own / (1 + n), mass + weight
+    (3 * total / mass).backward()
+    assert float(loss.detach()) == pytest.approx(float((total / mass).detach()), rel=1e-5)
+    np.testing.assert_allclose(q.grad, q64.grad, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(v.grad, v64.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.4, 1.0])
+def test_the_power_of_gbce(t):
+    # With the rate a, log odds learned under sampling are those of p / (p + a (1 - p)); the power
+    # a makes sigmoid(s) the chance p itself. In between the formula is linear in t.
+    rate = 30 / 120
+    assert gbce_beta(30, 121, t) == pytest.approx((1 - t) + t * rate)
+    assert gbce_beta(500, 121, t) == 1.0
+    assert gbce_beta(5, 1, t) == 1.0
 
 
 def test_blocks_are_bounded(monkeypatch):

@@ -88,6 +88,38 @@ def test_any_shape_gives_finite_whitened_rows(n_rows, n_features, n_components, 
     torch.testing.assert_close(second, target.double(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("power", [0.0, 0.3, 1.0])
+def test_relaxed_whitening_leaves_a_share_of_the_spread(power):
+    x = mixed(61, 7, rank=6, offset=3.0)
+    mean, matrix = fit_whitening(x, 4, power=power)
+    centred = x.numpy() - x.numpy().mean(0)
+    singular = np.linalg.svd(centred, compute_uv=False)[:4]
+    deviations = singular / np.sqrt(61)
+    expected = oracle(x, 4) * deviations ** (1 - power)
+    np.testing.assert_allclose(whiten(x, mean, matrix).numpy(), expected, atol=1e-8)
+    unit = whiten(x, *fit_whitening(x, 4, power=power, unit_length=True)).numpy()
+    assert (unit**2).sum(1).mean() == pytest.approx(1.0)
+    np.testing.assert_allclose(unit * np.sqrt((expected**2).sum(1).mean()), expected, atol=1e-8)
+
+
+def test_full_whitening_is_what_it_was_to_the_bit():
+    x = mixed(40, 6, rank=6).float()
+    mean, matrix = fit_whitening(x, 4)
+    again, unit = fit_whitening(x, 4, power=1, unit_length=True)
+    assert torch.equal(mean, again)
+    assert torch.equal(unit, matrix / 4**0.5)
+    assert torch.equal(
+        fit_whitening(torch.ones(3, 2), power=0.5, unit_length=True)[1], torch.zeros(2, 1)
+    )
+
+
+@pytest.mark.parametrize("power", [-0.1, 1.1, float("nan"), "full"])
+def test_powers_out_of_range(power):
+    with pytest.raises(InvalidParameterError) as error:
+        fit_whitening(torch.ones(3, 2), power=power)
+    assert str(error.value) == f"power must be a number in [0, 1]; got {power!r}."
+
+
 def test_signs_and_repeats_are_deterministic():
     x = mixed(40, 6, rank=6)
     mean, matrix = fit_whitening(x)

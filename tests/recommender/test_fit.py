@@ -16,11 +16,13 @@ from palate import (
     BertEncoder,
     CosineRanker,
     Fusion,
+    GBCEObjective,
     GRUEncoder,
     IdEncoder,
     Recommender,
     RunOptions,
     SampledSoftmaxObjective,
+    SoftmaxObjective,
     TransformerEncoder,
 )
 from palate.encoders.item.text_model import TextModel
@@ -69,6 +71,9 @@ def test_every_encoder_and_pooling_learns_a_cycle(
         {"metric": "dot"},
         {"objective": SampledSoftmaxObjective(n_negatives=5)},
         {"objective": "sampled_softmax"},
+        {"objective": "gbce"},
+        {"objective": SoftmaxObjective(label_smoothing=0.1, temperature=0.1)},
+        {"averaging": 1.0},
         {"user_encoder": "gru", "ranker": CosineRanker(item_block=3)},
     ],
 )
@@ -389,6 +394,13 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ({"epochs": -1}, "epochs must be an integer of at least 0 or 'auto'; got -1."),
     ({"pretrain_epochs": 1.5}, "pretrain_epochs must be an integer of at least 0; got 1.5."),
     ({"batch_size": 0}, "batch_size must be an integer of at least 1 or 'auto'; got 0."),
+    ({"averaging": 0}, "averaging must be a number in (0, inf); got 0."),
+    ({"averaging": True}, "averaging must be a number in (0, inf); got True."),
+    (
+        {"objective": SoftmaxObjective(label_smoothing=1)},
+        "label_smoothing must be a number in [0, 1); got 1.",
+    ),
+    ({"objective": GBCEObjective(t=-1)}, "t must be a number in [0, 1]; got -1."),
     ({"patience": 0}, "patience must be an integer of at least 1; got 0."),
     ({"learning_rate": 0}, "learning_rate must be a number in (0, inf); got 0."),
     ({"learning_rate": float("nan")}, "learning_rate must be a number in (0, inf); got nan."),
@@ -423,7 +435,7 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"objective": "hinge"},
-        "objective must be one of 'softmax', 'sampled_softmax', or a spec of that kind; "
+        "objective must be one of 'softmax', 'sampled_softmax', 'gbce', or a spec of that kind; "
         "got 'hinge'.",
     ),
     (

@@ -24,11 +24,13 @@ from palate import (
     BertEncoder,
     CosineRanker,
     Fusion,
+    GBCEObjective,
     GRUEncoder,
     IdEncoder,
     Recommender,
     RunOptions,
     SampledSoftmaxObjective,
+    SoftmaxObjective,
     Text,
     TransformerEncoder,
 )
@@ -474,6 +476,10 @@ def test_an_id_that_cannot_be_written_is_named(make_recommender: Make, folder: P
         {"user_encoder": GRUEncoder(hidden_size=6, pooling="attention"), "metric": "euclidean"},
         {"user_encoder": TransformerEncoder(n_heads=2, pooling="mean"), "metric": "dot"},
         {"ranker": CosineRanker(storage="int8"), "objective": SampledSoftmaxObjective(9)},
+        {"averaging": np.float32(0.5), "objective": GBCEObjective(9, t=0.5, temperature=0.2)},
+        {"objective": SoftmaxObjective(label_smoothing=0.1, temperature=0.05)},
+        {"user_encoder": TransformerEncoder(block="swiglu")},
+        {"user_encoder": TransformerEncoder(block="hstu", n_heads=2), "pretrain_epochs": 1},
         {"item_encoder": Fusion((IdEncoder(), IdEncoder())), "random_state": np.int64(4)},
         {"epochs": 0, "random_state": np.random.RandomState(4), "learning_rate": np.float32(1)},
     ],
@@ -488,6 +494,26 @@ def test_every_part_comes_back(
     assert repr(loaded.user_encoder) == repr(model.user_encoder)
     assert repr(loaded.ranker) == repr(model.ranker)
     assert repr(loaded.objective) == repr(model.objective)
+    loaded.partial_fit(events[:3])
+
+
+def test_the_ways_to_read_content_come_back(
+    make_recommender: Make,
+    events: pd.DataFrame,
+    items: pd.DataFrame,
+    folder: Path,
+    options: Any,
+    tiny_bert: str,
+) -> None:
+    encoder = Fusion([BertEncoder(tiny_bert, whitening=0.4), IdEncoder()], mode="gate")
+    model = make_recommender(item_encoder=encoder, epochs=2).fit(events, items=items)
+    assert model.item_encoder_.gate.weight.abs().sum() > 0
+    model.save(folder)
+    loaded = Recommender.load(folder, options=options)
+    pd.testing.assert_frame_equal(loaded.recommend(k=3), model.recommend(k=3))
+    np.testing.assert_array_equal(loaded.transform(events), model.transform(events))
+    assert loaded.item_encoder.get_params()["mode"] == "gate"
+    assert loaded.item_encoder.get_params()["encoders__0__whitening"] == 0.4
     loaded.partial_fit(events[:3])
 
 

@@ -196,8 +196,8 @@ def test_what_is_no_part_is_refused(make_recommender: Make, events: pd.DataFrame
         ),
         (
             {"objective": Convolution},
-            "objective must be one of 'softmax', 'sampled_softmax', or a spec of that kind; got "
-            f"{Convolution!r} (it lacks candidates).",
+            "objective must be one of 'softmax', 'sampled_softmax', 'gbce', or a spec of that "
+            f"kind; got {Convolution!r} (it lacks candidates).",
         ),
     ):
         with pytest.raises(InvalidParameterError) as caught:

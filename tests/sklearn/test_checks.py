@@ -24,6 +24,7 @@ from palate import (
     CosineRanker,
     FeatureEncoder,
     Fusion,
+    GBCEObjective,
     GRUEncoder,
     HistoryEncoder,
     IdEncoder,
@@ -177,6 +178,7 @@ SPECS = [
     Fusion([BertEncoder(), IdEncoder()], 0.3),
     SoftmaxObjective(),
     SampledSoftmaxObjective(9),
+    GBCEObjective(9),
     HistoryEncoder("gru", item_vectors=np.eye(3)),
 ]
 SPEC_CHECKS = [

@@ -5,13 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from palate._validation import check_real
 from palate.exceptions import InvalidInputError, InvalidParameterError
 
 _BLOCK = 8192  # rows converted to float64 at once: peak memory does not grow with N
 
 
 def fit_whitening(
-    x: Tensor, n_components: int = 256, *, rtol: float = 1e-8
+    x: Tensor,
+    n_components: int = 256,
+    *,
+    rtol: float = 1e-8,
+    power: float = 1.0,
+    unit_length: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Learn the affine map that gives the rows of `x` zero mean and unit variance.
 
@@ -30,6 +36,12 @@ def fit_whitening(
     rtol : float, default=1e-8
         Directions whose variance is at most `rtol` times the largest variance are
         dropped, and so are those below the rounding error of float32 input.
+    power : float, default=1.0
+        In [0, 1]: directions are divided by the standard deviation to this power. 1 whitens in
+        full; less leaves directions of large variance longer, and 0 leaves all as they are.
+    unit_length : bool, default=False
+        Whether all directions are scaled by one number so that the whitened rows of `x` have a
+        mean squared length of 1 (over the directions kept).
 
     Returns
     -------
@@ -46,7 +58,7 @@ def fit_whitening(
     InvalidInputError
         If `x` is not a floating 2-D tensor with a row and a column, or is not finite.
     InvalidParameterError
-        If `n_components` is not an integer of at least 1.
+        If `n_components` is not an integer of at least 1, or `power` is not in [0, 1].
 
     Notes
     -----
@@ -64,6 +76,7 @@ def fit_whitening(
             [ 1.,  1.]])
     """
     _check(x, n_components)
+    check_real("power", power, low=0, high=1)
     dtype = x.dtype if x.dtype == torch.float64 else torch.float32
     mean, covariance = _moments(x)
     variances, directions = torch.linalg.eigh(covariance)
@@ -73,12 +86,16 @@ def fit_whitening(
     floor = torch.maximum(rtol * variances[0], torch.finfo(torch.float32).eps ** 2 * scale)
     rank = int((variances > floor).sum())
     if rank == 0:
-        matrix = mean.new_zeros(len(mean), 1)
+        matrix, square = mean.new_zeros(len(mean), 1), 1.0
     else:
-        kept = min(rank, n_components)
-        matrix = _fix_signs(directions[:, :kept]) / variances[:kept].sqrt()
+        kept = variances[: min(rank, n_components)]
+        # The root, not a power: it rounds alike everywhere.
+        scales = kept.sqrt() if power == 1 else kept ** (power / 2)
+        matrix = _fix_signs(directions[:, : len(kept)]) / scales
+        square = float((kept / scales.square()).sum()) if power < 1 else float(len(kept))
     # Contiguous, as it is after saving and loading: the layout decides the last bits of products.
-    return mean.to(x.device, dtype), matrix.to(x.device, dtype).contiguous()
+    matrix = matrix.to(x.device, dtype).contiguous()
+    return mean.to(x.device, dtype), matrix / square**0.5 if unit_length else matrix
 
 
 def whiten(x: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:

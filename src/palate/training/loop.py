@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from palate._options import RunOptions
 from palate._validation import warn_caller
 from palate.data.batches import Batch
 from palate.exceptions import TrainingInterruptedWarning
+from palate.training.averaging import WeightAverage
 from palate.training.optimizer import (
     OptimizerState,
     clip_gradients,
@@ -53,6 +55,9 @@ class Stage:
         Epochs without a better metric after which the stage ends; None runs all of them.
     keep_start : bool, default=False
         Whether the weights at the start count as a result: if no epoch is better, they stay.
+    averaging : float or None, default=None
+        Epochs that an average of the weights looks back; with it, the average is what is
+        validated and kept, and training itself goes on from the last step.
     optimizer_state : dict, default={}
         Moments to go on from; holds those of the end afterwards.
     interrupted : bool, default=False
@@ -69,6 +74,7 @@ class Stage:
     validate: Callable[[], float] | None = None
     patience: int | None = None
     keep_start: bool = False
+    averaging: float | None = None
     optimizer_state: OptimizerState = field(default_factory=dict)
     interrupted: bool = False
 
@@ -98,6 +104,7 @@ def run_stage(stage: Stage) -> list[dict[str, Any]]:
         done = len(trainer.records)
         kept = "the best weights so far" if trainer.best_weights else "the weights reached so far"
         if not trainer.best_weights:
+            trainer.settle()
             stage.step.network.items.refresh(stage.options)
         message = (
             f"Training was interrupted in epoch {done} of stage {stage.name!r}; {kept} are kept."
@@ -134,6 +141,9 @@ class _Trainer:
         self.best = -float("inf")
         self.best_weights: dict[str, Tensor] = {}
         self.stale = 0
+        self.average = (
+            None if stage.averaging is None else WeightAverage(self.network, stage.averaging)
+        )
         if stage.keep_start:
             self._validate()
 
@@ -141,8 +151,9 @@ class _Trainer:
         """Train one epoch and validate it; tell whether to stop."""
         start = time.perf_counter()
         loss = self._run_batches(epoch)
-        self.network.items.refresh(self.stage.options)
-        metric = self._validate()
+        with nullcontext() if self.average is None else self.average.swapped():
+            self.network.items.refresh(self.stage.options)
+            metric = self._validate()
         record = {
             "stage": self.stage.name,
             "epoch": epoch,
@@ -180,6 +191,8 @@ class _Trainer:
                 group["lr"] = peak * factor
             total += self.run_batch(batch.to(self.device))
             count += 1
+            if self.average is not None:
+                self.average.after_step(count, n_batches // world)
         return float(total) / max(1, count)
 
     def run_batch(self, batch: Batch) -> Tensor:
@@ -207,6 +220,11 @@ class _Trainer:
             self.stale += 1
         return metric
 
+    def settle(self) -> None:
+        """Let the average of the weights, where there is one, take their place."""
+        if self.average is not None:
+            self.average.settle()
+
     def finish(self) -> None:
         """Put the best weights back and leave the network ready to serve."""
         state = read_state(self.network, self.optimizer)
@@ -214,4 +232,6 @@ class _Trainer:
         self.stage.optimizer_state.update(state)
         if self.best_weights:
             self.network.load_state_dict(self.best_weights)
+        else:
+            self.settle()
         self.network.eval()

@@ -49,9 +49,16 @@ class TasteNetwork(nn.Module):
         self.mask_vector = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(_START_SCALE[metric])))
 
-    def logits_as_product(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the factors whose product is the similarity over the temperature."""
+    def logits_as_product(
+        self, users: Tensor, items: Tensor, temperature: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the factors whose product is the similarity over the temperature.
+
+        None stands for the learned temperature.
+        """
         queries, rows = as_dot_product(users, items, self.metric)
+        if temperature is not None:
+            return queries / temperature, rows
         return queries * self.log_scale.exp().clamp(max=_MAX_SCALE), rows
 
     @torch.inference_mode()

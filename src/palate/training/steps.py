@@ -79,9 +79,13 @@ class Step(nn.Module):
         weights: Tensor | None,
         bias: Tensor | None,
     ) -> Tensor:
-        """Return the softmax loss of user vectors against candidate vectors."""
-        queries, rows = self.network.logits_as_product(users, items)
-        return softmax_loss(queries, rows, places, weights=weights, bias=bias)
+        """Return the loss of user vectors against candidates: the objective's, or the softmax."""
+        temperature = getattr(self.objective, "temperature", None)
+        queries, rows = self.network.logits_as_product(users, items, temperature)
+        own = getattr(self.objective, "loss", None)
+        if own is None:
+            return softmax_loss(queries, rows, places, weights=weights, bias=bias)
+        return own(queries, rows, places, weights, bias, len(self.pool))  # type: ignore[no-any-return]
 
 
 class RankingStep(Step):

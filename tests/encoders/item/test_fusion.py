@@ -66,6 +66,42 @@ def test_vectors_add_up():
     assert not module.is_live
 
 
+def test_a_gate_starts_as_the_sum_and_weighs_ids_by_both_vectors():
+    plain = build(Fusion([Content(), IdEncoder(), IdEncoder()])).eval()
+    module = build(Fusion([Content(), IdEncoder(), IdEncoder()], mode="gate")).eval()
+    module.load_state_dict(plain.state_dict(), strict=False)
+    torch.testing.assert_close(module(None), plain(None))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        module.gate.weight.copy_(torch.randn(D, 2 * D, generator=generator))
+        module.gate.bias.copy_(torch.randn(D, generator=generator))
+    content = torch.arange(N)[:, None].expand(N, D).double()
+    ids = (module.parts[1](None) + module.parts[2](None)).double()
+    right = torch.empty(N, D, dtype=torch.float64)
+    for item in range(N):
+        for entry in range(D):
+            row, bias = module.gate.weight[entry].double(), module.gate.bias[entry].double()
+            logit = row[:D] @ content[item] + row[D:] @ ids[item] + bias
+            right[item, entry] = content[item, entry] + 2 * ids[item, entry] / (1 + (-logit).exp())
+    codes = torch.tensor([6, 0, 6])
+    torch.testing.assert_close(module(None).double(), right, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(module(codes).double(), right[codes], rtol=1e-5, atol=1e-6)
+    # Without an id, or where it was dropped, an item is its content.
+    torch.testing.assert_close(module(None, content_only=True), content.float())
+    seen = torch.arange(N) % 2 == 0
+    module.extend(ItemTable.without_content(N), seen, None)
+    torch.testing.assert_close(module(None)[~seen], content.float()[~seen])
+
+
+def test_a_gate_needs_both_kinds():
+    table = ItemTable.without_content(N)
+    for encoders in ([IdEncoder(), IdEncoder()], [Content(), Content()]):
+        assert Fusion(encoders, mode="gate").build(table, D, None).gate is None
+    with pytest.raises(InvalidParameterError) as error:
+        Fusion([Content()], mode="mean").build(table, D, None)
+    assert str(error.value) == "mode must be one of 'sum', 'gate'; got 'mean'."
+
+
 def test_ids_are_dropped_at_random_in_training_alone():
     module = build(Fusion([Content(), IdEncoder()], id_dropout=0.3), 2000)
     content, whole = module(None, content_only=True), module.eval()(None).detach()
@@ -116,7 +152,8 @@ def test_each_part_gets_its_own_saved_tensors():
 def test_parameters_reach_into_the_list():
     spec = Fusion([Content(), IdEncoder()])
     assert spec.get_params()["encoders__0__scale"] == 1.0
-    assert spec.get_params(deep=False) == {"encoders": spec.encoders, "id_dropout": 0.1}
+    own = {"encoders": spec.encoders, "id_dropout": 0.1, "mode": "sum"}
+    assert spec.get_params(deep=False) == own
     for params in ParameterGrid({"encoders__0__scale": [2.0, 3.0], "id_dropout": [0.5]}):
         copy = clone(spec).set_params(**params)
         assert copy.encoders[0].scale == params["encoders__0__scale"]

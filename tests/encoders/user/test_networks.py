@@ -17,6 +17,8 @@ SPECS = {
     "deep gru": GRUEncoder(n_layers=2, hidden_size=5, dropout=0.5),
     "transformer": TransformerEncoder(),
     "wide transformer": TransformerEncoder(n_layers=1, n_heads=3, hidden_size=5, dropout=0.5),
+    "swiglu": TransformerEncoder(block="swiglu"),
+    "hstu": TransformerEncoder(n_heads=3, dropout=0.5, block="hstu"),
 }
 
 
@@ -95,8 +97,10 @@ def test_every_parameter_learns_and_building_twice_starts_twice(spec):
         assert one is not two
 
 
-def test_both_directions_see_every_real_step_and_no_padding():
-    network, x, mask = build(TransformerEncoder(n_heads=2)), draw(B, T, D), mask_of([7, 4, 1])
+@pytest.mark.parametrize("block", ["prenorm", "swiglu", "hstu"])
+def test_both_directions_see_every_real_step_and_no_padding(block):
+    spec = TransformerEncoder(n_heads=2, block=block)
+    network, x, mask = build(spec), draw(B, T, D), mask_of([7, 4, 1])
     with torch.no_grad():
         states = network.bidirectional(x, mask)
         noisy = network.bidirectional(torch.where(mask[..., None], x, 1e3), mask)
@@ -104,6 +108,77 @@ def test_both_directions_see_every_real_step_and_no_padding():
         later = x.clone()
         later[1, 3] *= -2
         assert (network.bidirectional(later, mask)[1, 0] - states[1, 0]).abs().max() > 1e-4
+
+
+def jitter(module):
+    """Give every parameter a size that shows in the result."""
+    generator = torch.Generator().manual_seed(9)
+    for parameter in module.parameters():
+        parameter.data.copy_(0.4 * torch.randn(parameter.shape, generator=generator))
+
+
+def test_swiglu_gates_the_hidden_layer():
+    block = build(TransformerEncoder(n_layers=1, n_heads=3, block="swiglu")).blocks[0]
+    jitter(block)
+    assert block.expand.weight.shape == block.gate.weight.shape == (8 * D // 3, D)
+    x = draw(B, T, D)
+    with torch.no_grad():
+        mixed = x + block._attend(block.norm_attention(x), None)
+        h = block.norm_hidden(mixed).double()
+        gate = h @ block.gate.weight.double().T + block.gate.bias.double()
+        value = h @ block.expand.weight.double().T + block.expand.bias.double()
+        inner = gate / (1 + torch.exp(-gate)) * value
+        right = mixed + inner @ block.contract.weight.double().T + block.contract.bias.double()
+        torch.testing.assert_close(block(x, None).double(), right, rtol=0, atol=1e-4)
+
+
+def test_hstu_matches_a_loop_in_float64():
+    heads, width = 3, D // 3
+    block = build(TransformerEncoder(n_layers=1, n_heads=heads, max_length=9, block="hstu"))
+    block = block.blocks[0].double()
+    jitter(block)
+    x, lengths = draw(B, T, D).double(), [7, 4, 1]
+
+    def silu(z):
+        return z / (1 + torch.exp(-z))
+
+    def norm(z, layer):
+        z = (z - z.mean()) / (z.var(unbiased=False) + 1e-6).sqrt()
+        return z * layer.weight + layer.bias
+
+    for causal in (True, False):
+        mask = mask_of(lengths)
+        with torch.no_grad():
+            states = block(x, None if causal else mask[:, None, None, :])
+        for row, length in enumerate(lengths):
+            parts = [silu(block.project_in(norm(x[row, i], block.norm_in))) for i in range(T)]
+            u, v, q, k = torch.stack(parts).view(T, 4, heads, width).unbind(1)
+            for i in range(length):
+                sees = range(i + 1) if causal else range(length)
+                mixed = torch.zeros(heads, width, dtype=torch.float64)
+                for head in range(heads):
+                    for j in sees:
+                        score = q[i, head] @ k[j, head] + block.bias[head, abs(i - j)]
+                        mixed[head] += silu(score) * v[j, head] / len(sees)
+                gated = norm(mixed.flatten(), block.norm_mixed) * u[i].flatten()
+                right = x[row, i] + block.project_out(gated)
+                torch.testing.assert_close(states[row, i], right, rtol=0, atol=1e-9)
+
+
+def test_blocks_are_checked():
+    for spec, text in (
+        (
+            TransformerEncoder(block="ligr"),
+            "block must be one of 'prenorm', 'swiglu', 'hstu'; got 'ligr'.",
+        ),
+        (
+            TransformerEncoder(block="hstu", hidden_size=9),
+            "hidden_size must be None for block='hstu', which has no hidden layer; got 9.",
+        ),
+    ):
+        with pytest.raises(InvalidParameterError) as error:
+            spec.build(D)
+        assert str(error.value) == text
 
 
 def test_attention_matches_torchs_own_layer():

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from palate._options import RunOptions
-from palate._validation import check_choice, check_int
+from palate._validation import check_choice, check_int, check_real
 from palate.data.items import ItemTable
 from palate.encoders.item.content_cache import ContentCache
 from palate.encoders.item.finetuning import FINETUNE_MODES, set_trainable
@@ -42,6 +42,9 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
     n_components : int, default=None
         Principal directions kept by the whitening. By default an eighth of the items, between
         16 and 256: whitening blows up the directions that few items tell apart from noise.
+    whitening : float, default=1.0
+        In [0, 1]: 1 gives all directions kept the same variance; less leaves those of large
+        variance longer, 0 leaves all as they are. The mean squared length is 1 in any case.
     finetune : {"frozen", "last", "full"}, default="frozen"
         What is trained besides the projection: nothing, BERT's last layer, or all of it.
     text_columns : list of str, default=None
@@ -93,6 +96,7 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
         pooling: str = "mean",
         max_tokens: int = 256,
         n_components: int | None = None,
+        whitening: float = 1.0,
         finetune: str = "frozen",
         text_columns: list[str] | None = None,
         options: RunOptions | None = None,
@@ -101,6 +105,7 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
         self.pooling = pooling
         self.max_tokens = max_tokens
         self.n_components = n_components
+        self.whitening = whitening
         self.finetune = finetune
         self.text_columns = text_columns
         self.options = options
@@ -110,6 +115,7 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("finetune", self.finetune, FINETUNE_MODES)
         check_int("max_tokens", self.max_tokens, minimum=3)
+        check_real("whitening", self.whitening, low=0, high=1)
         if self.n_components is not None:
             check_int("n_components", self.n_components, minimum=1)
 
@@ -171,9 +177,10 @@ class BertItems(ItemModule):
         self.texts: list[str] = items.texts(spec.text_columns) if self.is_live else []
         if state is None:
             raw = self._read(items.texts(spec.text_columns), context, open_cache(context))
-            mean, matrix = fit_whitening(raw, spec.n_components or default_components(len(raw)))
             # Vectors of length about 1: Adam then moves content and ids at the same pace.
-            matrix = matrix / matrix.shape[1] ** 0.5
+            n_components = spec.n_components or default_components(len(raw))
+            power = spec.whitening
+            mean, matrix = fit_whitening(raw, n_components, power=power, unit_length=True)
             features = whiten(raw, mean, matrix)
         else:
             # Copies: where a file's bytes lie in memory decides the last bits of products.

@@ -1,4 +1,4 @@
-"""Several item encoders as one: their vectors add up, and ids may be missing."""
+"""Several item encoders as one: their vectors add up, and ids may be missing or gated."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from palate._validation import check_real, check_verbs
+from palate._validation import check_choice, check_real, check_verbs
 from palate.data.items import ItemTable
 from palate.exceptions import InvalidParameterError, MissingContentError
 from palate.protocols import ItemEncoder, ItemModule
+
+MODES = ("sum", "gate")
 
 
 class Fusion(BaseEstimator):
@@ -28,6 +30,10 @@ class Fusion(BaseEstimator):
     id_dropout : float, default=0.1
         Share of items whose id part is dropped in a training step, in [0, 1). It is not applied
         where no encoder has content.
+    mode : {"sum", "gate"}, default="sum"
+        ``"gate"`` multiplies what comes from ids by ``2 * sigmoid(W [content; ids] + b)``, entry
+        by entry, before it is added: how far an item's id counts is learned from both vectors. It
+        starts at 1, the plain sum, and does nothing where only one kind of encoder is there.
 
     Examples
     --------
@@ -37,9 +43,12 @@ class Fusion(BaseEstimator):
     torch.Size([1, 2])
     """
 
-    def __init__(self, encoders: Sequence[ItemEncoder], id_dropout: float = 0.1) -> None:
+    def __init__(
+        self, encoders: Sequence[ItemEncoder], id_dropout: float = 0.1, mode: str = "sum"
+    ) -> None:
         self.encoders = encoders
         self.id_dropout = id_dropout
+        self.mode = mode
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with those of encoder i under ``encoders__i__name``."""
@@ -84,9 +93,10 @@ class Fusion(BaseEstimator):
         Raises
         ------
         InvalidParameterError
-            If there is no encoder or `id_dropout` is out of range.
+            If there is no encoder, `id_dropout` is out of range or `mode` is no mode.
         """
         check_real("id_dropout", self.id_dropout, low=0, high=1, high_open=True)
+        check_choice("mode", self.mode, MODES)
         if not _is_list(self.encoders):
             raise InvalidParameterError(
                 f"encoders must be a list of item encoders; got {self.encoders!r}."
@@ -99,23 +109,31 @@ class Fusion(BaseEstimator):
             spec.build(items, dim, context, _part_state(state, place))
             for place, spec in enumerate(self.encoders)
         ]
-        return FusedItems(parts, self.id_dropout)
+        return FusedItems(parts, self.id_dropout, dim if self.mode == "gate" else None)
 
 
 class FusedItems(ItemModule):
-    """Modules whose vectors are added."""
+    """Modules whose vectors are added; with the width `gated`, those of ids behind a gate."""
 
-    def __init__(self, parts: Sequence[ItemModule], id_dropout: float) -> None:
+    def __init__(
+        self, parts: Sequence[ItemModule], id_dropout: float, gated: int | None = None
+    ) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self.id_dropout = id_dropout
         self.has_content = any(part.has_content for part in parts)
         self.takes_text = any(part.takes_text for part in parts)
         self.is_live = any(part.is_live for part in parts)
+        self.gate: nn.Linear | None = None
+        if gated is not None and self.has_content and not all(p.has_content for p in parts):
+            self.gate = nn.Linear(2 * gated, gated)
+            nn.init.zeros_(self.gate.weight)
+            nn.init.zeros_(self.gate.bias)
 
     def forward(self, codes: Tensor | None = None, *, content_only: bool = False) -> Tensor:
         """Return the summed vectors of `codes` (of all items for None)."""
         total: Tensor | None = None
+        ids: Tensor | None = None
         for part in self.parts:
             is_id = self.has_content and not part.has_content
             if content_only and is_id:
@@ -124,8 +142,13 @@ class FusedItems(ItemModule):
             if is_id and self.training and self.id_dropout:
                 kept = torch.rand(len(vectors), 1, device=vectors.device) >= self.id_dropout
                 vectors = vectors * kept
+            if is_id and self.gate is not None:
+                ids = vectors if ids is None else ids + vectors
+                continue
             total = vectors if total is None else total + vectors
         assert total is not None
+        if self.gate is not None and ids is not None:
+            total = total + 2 * torch.sigmoid(self.gate(torch.cat([total, ids], 1))) * ids
         return total
 
     def extend(self, items: ItemTable, seen: Tensor, context: Any) -> None:

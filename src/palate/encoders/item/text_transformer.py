@@ -22,6 +22,7 @@ class TextTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """``fit``, ``transform`` and ``fit_transform`` of a spec that reads texts."""
 
     n_components: int | None
+    whitening: float
     text_columns: list[str] | None
     finetune: str
     model: str
@@ -89,9 +90,11 @@ class TextTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             raise InvalidInputError("X must hold at least one text; got none.")
         raw = self._raw(texts)
         n_components = self.n_components or default_components(len(raw))
-        mean, matrix = fit_whitening(torch.from_numpy(raw), n_components)
         # Vectors of length about 1, as a Recommender makes them.
-        self.mean_, self.whitening_ = mean.numpy(), (matrix / matrix.shape[1] ** 0.5).numpy()
+        mean, matrix = fit_whitening(
+            torch.from_numpy(raw), n_components, power=self.whitening, unit_length=True
+        )
+        self.mean_, self.whitening_ = mean.numpy(), matrix.numpy()
         self.text_columns_ = columns
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)

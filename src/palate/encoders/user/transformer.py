@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from palate._validation import check_choice, check_int, check_real
 from palate.defaults import AUTO, STANDALONE, fill_spec
+from palate.encoders.user.blocks import HSTUBlock, PrenormBlock, SwiGLUBlock
 from palate.encoders.user.pooled import POOLINGS
 from palate.exceptions import InvalidParameterError
 
 INITIAL_STD = 0.02
+BLOCKS = ("prenorm", "swiglu", "hstu")
 
 
 class TransformerEncoder(BaseEstimator):
@@ -27,13 +28,17 @@ class TransformerEncoder(BaseEstimator):
     n_heads : int or "auto", default="auto"
         Attention heads; must divide the model's `dim`.
     hidden_size : int, default=None
-        Width of the feed-forward layers, ``4 * dim`` by default.
+        Width of the feed-forward layers. By default ``4 * dim``, and with ``block="swiglu"`` two
+        thirds of that, which is as many weights.
     dropout : float or "auto", default="auto"
         Share of activations dropped in training, in [0, 1).
     max_length : int or "auto", default="auto"
         The most recent events that are read.
     pooling : {"last", "mean", "attention"}, default="last"
         How the states of a history become one vector.
+    block : {"prenorm", "swiglu", "hstu"}, default="prenorm"
+        What a layer is: softmax attention and a GELU layer, the same with SwiGLU, or the pointwise
+        attention of HSTU, which has no feed-forward layer and a learned bias by distance.
 
     Notes
     -----
@@ -59,6 +64,7 @@ class TransformerEncoder(BaseEstimator):
         dropout: float | str = AUTO,
         max_length: int | str = AUTO,
         pooling: str = "last",
+        block: str = "prenorm",
     ) -> None:
         self.n_layers = n_layers
         self.n_heads = n_heads
@@ -66,6 +72,7 @@ class TransformerEncoder(BaseEstimator):
         self.dropout = dropout
         self.max_length = max_length
         self.pooling = pooling
+        self.block = block
 
     def build(self, dim: int) -> nn.Module:
         """Return a fresh network for vectors of width `dim`.
@@ -73,7 +80,8 @@ class TransformerEncoder(BaseEstimator):
         Raises
         ------
         InvalidParameterError
-            If a parameter is out of range, or `n_heads` does not divide `dim`.
+            If a parameter is out of range, `n_heads` does not divide `dim`, or `hidden_size` is
+            given for a block that has no hidden layer.
         """
         spec = fill_spec(copy.copy(self), STANDALONE, dim)
         check_int("n_layers", spec.n_layers, minimum=1)
@@ -83,25 +91,41 @@ class TransformerEncoder(BaseEstimator):
         check_choice("pooling", self.pooling, POOLINGS)
         if dim % heads:
             raise InvalidParameterError(f"n_heads must divide dim={dim}; got {heads}.")
-        hidden = 4 * dim if self.hidden_size is None else self.hidden_size
+        check_choice("block", self.block, BLOCKS)
+        blocks = [self._make_block(dim, heads, spec) for _ in range(spec.n_layers)]
+        return _Transformer(dim, blocks, spec.dropout, spec.max_length)
+
+    def _make_block(self, dim: int, n_heads: int, spec: TransformerEncoder) -> nn.Module:
+        dropout, max_length = float(spec.dropout), int(spec.max_length)
+        if self.block == "hstu":
+            if self.hidden_size is not None:
+                raise InvalidParameterError(
+                    "hidden_size must be None for block='hstu', which has no hidden layer; "
+                    f"got {self.hidden_size!r}."
+                )
+            return HSTUBlock(dim, n_heads, max_length, dropout)
+        usual = 4 * dim if self.block == "prenorm" else max(1, 8 * dim // 3)
+        hidden = usual if self.hidden_size is None else self.hidden_size
         check_int("hidden_size", hidden, minimum=1)
-        return _Transformer(dim, spec.n_layers, heads, hidden, spec.dropout, spec.max_length)
+        kind = PrenormBlock if self.block == "prenorm" else SwiGLUBlock
+        return kind(dim, n_heads, hidden, dropout)
 
 
 class _Transformer(nn.Module):
-    def __init__(
-        self, dim: int, n_layers: int, n_heads: int, hidden: int, dropout: float, max_length: int
-    ) -> None:
+    def __init__(self, dim: int, blocks: list[nn.Module], dropout: float, max_length: int) -> None:
         super().__init__()
         self.positions = nn.Parameter(torch.empty(max_length, dim))
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(_Block(dim, n_heads, hidden, dropout) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(dim)
         nn.init.normal_(self.positions, std=INITIAL_STD)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=INITIAL_STD)
                 nn.init.zeros_(module.bias)
+        for block in blocks:
+            if isinstance(block, HSTUBlock):
+                block.widen()
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         # Padding is on the right, where a causal step never looks: no mask is needed.
@@ -116,27 +140,3 @@ class _Transformer(nn.Module):
         for block in self.blocks:
             x = block(x, visible)
         return self.norm(x)  # type: ignore[no-any-return]
-
-
-class _Block(nn.Module):
-    def __init__(self, dim: int, n_heads: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.norm_attention, self.norm_hidden = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.project_in, self.project_out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.expand, self.contract = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
-        x = x + self.dropout(self._attend(self.norm_attention(x), visible))
-        hidden = F.gelu(self.expand(self.norm_hidden(x)))
-        return x + self.dropout(self.contract(hidden))
-
-    def _attend(self, x: Tensor, visible: Tensor | None) -> Tensor:
-        n_rows, n_steps, dim = x.shape
-        parts = self.project_in(x).view(n_rows, n_steps, 3, self.n_heads, dim // self.n_heads)
-        q, k, v = parts.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=visible, is_causal=visible is None
-        )
-        return self.project_out(mixed.transpose(1, 2).reshape(n_rows, n_steps, dim))  # type: ignore[no-any-return]
