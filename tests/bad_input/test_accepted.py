@@ -234,7 +234,9 @@ def test_histories(entry: str, case: str, make: Any, same_answers: Any) -> None:
     assert model.recommend(k=1)["item_id"].tolist() == ["c", "a"]
 
 
-def test_one_event_a_user(make: Any) -> None:
+@pytest.mark.parametrize("case", ["one event a user"])
+@pytest.mark.parametrize("entry", ["fit"])
+def test_one_event_a_user(entry: str, case: str, make: Any) -> None:
     model = make().fit([["a"], ["b"], ["c"]])
     assert model.recommend(k=9).groupby("user_id").size().tolist() == [2, 2, 2]
     assert np.isfinite(model.item_vectors_).all()

@@ -180,7 +180,9 @@ def test_texts_that_nobody_reads(
     )
 
 
-def test_one_event_a_history(make_learner: Any) -> None:
+@pytest.mark.parametrize("case", ["one event a history"])
+@pytest.mark.parametrize("entry", ["HistoryEncoder.fit"])
+def test_one_event_a_history(entry: str, case: str, make_learner: Any) -> None:
     vectors = make_learner().fit([[0], [1], [2]]).transform([[3], [4]])
     assert vectors.shape == (2, 6)
     assert np.isfinite(vectors).all()

@@ -257,6 +257,8 @@ def test_odd_tables(entry: str, case: str, reader: Any) -> None:
     np.testing.assert_allclose(model.item_vectors_, expected.item_vectors_, rtol=1e-5, atol=1e-6)
 
 
-def test_no_new_items_are_no_change(reader: Recommender) -> None:
+@pytest.mark.parametrize("case", ["no rows"])
+@pytest.mark.parametrize("entry", ["add_items"])
+def test_no_new_items_are_no_change(entry: str, case: str, reader: Recommender) -> None:
     model = copy.deepcopy(reader).add_items(table()[:0])
     np.testing.assert_array_equal(model.item_vectors_, reader.item_vectors_)

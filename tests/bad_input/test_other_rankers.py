@@ -24,6 +24,11 @@ MADE = {
     "ApproximateRanker": ApproximateRanker(n_lists=2, n_probe=2).fit(ITEMS),
 }
 KNEIGHBORS = ["CosineRanker.kneighbors", "ApproximateRanker.kneighbors"]
+GRAPHS = [entry + "_graph" for entry in KNEIGHBORS]
+OWN_WORDS = [
+    *("CosineRanker.extend", "CosineRanker.topk"),
+    *("ApproximateRanker.extend", "ApproximateRanker.topk", "ApproximateRanker.recall"),
+]
 ROWS = {"extend": "vectors", "topk": "queries", "recall": "queries"}
 
 
@@ -92,9 +97,7 @@ OWN: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", list(OWN))
-@pytest.mark.parametrize(
-    "entry", ["ApproximateRanker.extend", "ApproximateRanker.topk", "ApproximateRanker.recall"]
-)
+@pytest.mark.parametrize("entry", OWN_WORDS)
 def test_no_vectors(entry: str, case: str, unmoved: Any) -> None:
     make, rest = OWN[case]
     message = f"{ROWS[entry.split('.')[1]]} {rest}"
@@ -125,7 +128,9 @@ THEIRS: dict[str, tuple[Callable[[], Any], type, str]] = {
 
 
 @pytest.mark.parametrize("case", list(THEIRS))
-@pytest.mark.parametrize("entry", ["ApproximateRanker.fit", *KNEIGHBORS])
+@pytest.mark.parametrize(
+    "entry", ["CosineRanker.fit", "ApproximateRanker.fit", *KNEIGHBORS, *GRAPHS]
+)
 def test_no_samples(entry: str, case: str, unmoved: Any) -> None:
     make, error, message = THEIRS[case]
     unmoved(entry, lambda: ask(entry, make()), error, message)
@@ -154,7 +159,6 @@ NO_K: dict[str, tuple[Any, str]] = {
     "text": ("3", "'3'"),
     "None": (None, "None"),
 }
-GRAPHS = [entry + "_graph" for entry in KNEIGHBORS]
 BY_K = ["ApproximateRanker.topk", "ApproximateRanker.recall", *KNEIGHBORS, *GRAPHS]
 
 
@@ -219,13 +223,16 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 @pytest.mark.parametrize("case", list(FORMS))
 @pytest.mark.parametrize(
     "entry",
-    ["CosineRanker.fit", *(f"ApproximateRanker.{m}" for m in ("fit", *ROWS)), *KNEIGHBORS],
+    ["CosineRanker.fit", "ApproximateRanker.fit", *OWN_WORDS, *KNEIGHBORS, *GRAPHS],
 )
 def test_vectors_of_every_form(entry: str, case: str) -> None:
     name, method = entry.split(".")
     form, ranker = FORMS[case], MADE[name]
     plain = ranker.topk(QUERIES, 3)
-    if method == "kneighbors":
+    if method == "kneighbors_graph":
+        graph = ranker.kneighbors_graph(form(QUERIES), 3)
+        assert graph.toarray().tolist() == ranker.kneighbors_graph(QUERIES, 3).toarray().tolist()
+    elif method == "kneighbors":
         assert ranker.kneighbors(form(QUERIES), 3)[1].tolist() == plain.indices.tolist()
     elif method == "recall":
         assert ranker.recall(form(QUERIES), 3) == ranker.recall(QUERIES, 3)
@@ -241,13 +248,11 @@ def test_vectors_of_every_form(entry: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["no rows"])
-@pytest.mark.parametrize(
-    "entry", ["ApproximateRanker.extend", "ApproximateRanker.topk", "ApproximateRanker.recall"]
-)
+@pytest.mark.parametrize("entry", OWN_WORDS)
 def test_empty_vectors(entry: str, case: str) -> None:
     nothing = np.zeros((0, 3), np.float32)
     if entry.endswith("extend"):
-        grown = copy.copy(MADE["ApproximateRanker"]).extend(nothing)
+        grown = copy.copy(MADE[entry.split(".")[0]]).extend(nothing)
         assert grown.n_items_ == 5
     elif entry.endswith("topk"):
         assert ask(entry, nothing).indices.shape == (0, 2)

@@ -91,17 +91,21 @@ def test_a_huge_k_changes_no_metric(entry: str, k: int, request: pytest.FixtureR
     assert huge == plain
 
 
-def test_predict_and_topk_are_k_wide(learned: Recommender, refused: Any) -> None:
-    wide = learned.predict(EVENTS, k=10**6)
-    assert wide.shape == (2, 10**6)
-    assert wide[:, :4].tolist() == learned.predict(EVENTS, k=4).tolist()
-    assert set(wide[:, 4:].ravel()) == {None}
-    refused(
-        lambda: learned.predict(EVENTS, k=2**63),
-        InvalidParameterError,
-        f"k must be small enough for 2 rows of k ids to fit in memory; got {2**63}.",
-        learned,
-    )
+@pytest.mark.parametrize("case", ["huge k"])
+@pytest.mark.parametrize("entry", ["predict", "CosineRanker.topk"])
+def test_answers_that_are_k_wide(entry: str, case: str, learned: Recommender, refused: Any) -> None:
+    if entry == "predict":
+        wide = learned.predict(EVENTS, k=10**6)
+        assert wide.shape == (2, 10**6)
+        assert wide[:, :4].tolist() == learned.predict(EVENTS, k=4).tolist()
+        assert set(wide[:, 4:].ravel()) == {None}
+        refused(
+            lambda: learned.predict(EVENTS, k=2**63),
+            InvalidParameterError,
+            f"k must be small enough for 2 rows of k ids to fit in memory; got {2**63}.",
+            learned,
+        )
+        return
     ranker = CosineRanker().fit(VECTORS)
     assert (ranker.topk(VECTORS, 10**5).indices[:, 4:] == -1).all()
     refused(
