@@ -70,6 +70,7 @@ def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -
         validation_fraction=check_real(
             "validation_fraction", rec.validation_fraction, low=0, high=1
         ),
+        rehearsal=check_real("rehearsal", rec.rehearsal, low=0, high=1),
         patience=None if rec.patience is None else check_int("patience", rec.patience, minimum=1),
     )
 

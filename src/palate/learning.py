@@ -25,7 +25,7 @@ from palate.training.validation import Holdout, hold_out, validation_ndcg
 # Above this many items the cost of the full softmax outgrows what it gains.
 _FULL_SOFTMAX_ITEMS = 20_000
 # Streams of one seed.
-_WEIGHTS, _HOLDOUT, _BATCHES, _STEPS = range(4)
+_WEIGHTS, _HOLDOUT, _BATCHES, _STEPS, _REHEARSAL = range(5)
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Plan:
     patience : int or None
     learning_rate, weight_decay, validation_fraction : float
     averaging : float or None
+    rehearsal : float
+        Share of the other users whom learning on repeats.
     """
 
     user_encoder: Any
@@ -58,6 +60,7 @@ class Plan:
     validation_fraction: float
     patience: int | None
     averaging: float | None = None
+    rehearsal: float = 0.0
 
 
 @dataclass
@@ -129,7 +132,7 @@ def learn_on(
     histories : Histories
         Compact ones, of all users.
     users : int64 ndarray
-        Those to learn from.
+        Those to learn from, beside a share of the others.
     table : ItemTable
         Of all items: those that the network knows, then the new ones.
     seed : int
@@ -147,8 +150,44 @@ def learn_on(
         network.items.extend(table, seen, options)
         network.seen = seen.to(network.seen.device)
         learned = Learned(network, [], copy.deepcopy(optimizer_state))
+        users = rehearsed(
+            users, histories.n_users, plan.rehearsal, torch_generator(seed, _REHEARSAL)
+        )
         _train(plan, learned, histories, users, seed, options, pretrain=False)
     return learned
+
+
+def rehearsed(
+    users: np.ndarray, n_users: int, share: float, generator: torch.Generator
+) -> np.ndarray:
+    """Return `users` and a random share of the others, in order: old tastes are not forgotten.
+
+    Parameters
+    ----------
+    users : int64 ndarray
+    n_users : int
+        Users there are.
+    share : float
+        In [0, 1].
+    generator : torch.Generator
+
+    Returns
+    -------
+    int64 ndarray
+
+    Notes
+    -----
+    Rehearsal of old examples: Robins, "Catastrophic Forgetting, Rehearsal and Pseudorehearsal",
+    Connection Science, 1995.
+
+    Examples
+    --------
+    >>> rehearsed(np.array([4]), 5, 0.5, torch.Generator().manual_seed(0)).tolist()
+    [0, 2, 4]
+    """
+    others = np.setdiff1d(np.arange(n_users), users)
+    picks = torch.randperm(len(others), generator=generator)[: round(share * len(others))]
+    return np.union1d(users, others[picks.numpy()])
 
 
 def _train(

@@ -76,6 +76,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     patience : int, default=None
         Epochs without a better NDCG@10 before training stops. None runs all epochs: the rate falls
         until the last, which are often the best.
+    rehearsal : float, default=0.0
+        Share of the users that X does not name whose histories `partial_fit` repeats, so that what
+        was learned before is not forgotten.
     random_state : int, RandomState or None, default=None
         Seed of everything random; the global seeds are not touched.
     options : RunOptions, default=None
@@ -135,6 +138,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         averaging: float | None = None,
         validation_fraction: float = 0.1,
         patience: int | None = None,
+        rehearsal: float = 0.0,
         random_state: Any = None,
         options: RunOptions | None = None,
     ) -> None:
@@ -153,6 +157,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         self.averaging = averaging
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.rehearsal = rehearsal
         self.random_state = random_state
         self.options = options
 
@@ -214,8 +219,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     ) -> Recommender:
         """Learn on: new users, items and events; weights and optimiser go on from where they are.
 
-        Only the ranking stage runs, on the whole histories of the users that X names. Validation
-        users are drawn among those; if no epoch improves their NDCG@10, the weights stay.
+        Only the ranking stage runs, on the whole histories of the users that X names and of a
+        share `rehearsal` of the others. Validation users are drawn among those; if no epoch
+        improves their NDCG@10, the weights stay.
 
         Parameters
         ----------

@@ -56,7 +56,7 @@ def test_a_pipeline_is_the_recommender_of_what_it_prepares(
     assert pipeline.score(events) == plain.score(kept)
     names = [f"recommender{i}" for i in range(8)]
     assert list(pipeline["taste"].get_feature_names_out()) == names
-    assert pipeline.get_params()["taste__user_encoder__n_layers"] == 2
+    assert pipeline.get_params()["taste__user_encoder__n_layers"] == "auto"
     pipeline.set_params(taste__user_encoder__n_layers=1)
     assert pipeline["taste"].user_encoder.n_layers == 1
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from palate.defaults import STANDALONE, fill_spec
 from palate.encoders.user.pooled import POOLINGS, PooledEncoder
 from palate.testing._rules import all_get_gradients, close, fresh_copy, rule, settings
 
@@ -37,7 +38,7 @@ def check_user_encoder(spec: Any, *, dim: int = 8, random_state: int = 0) -> Non
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_state)
-        copy = fresh_copy(spec)
+        copy = fill_spec(fresh_copy(spec), STANDALONE, dim)
         _check_attributes(copy)
         steps = min(max(_LENGTHS), copy.max_length)
         lengths = torch.tensor(_LENGTHS).clamp_max(steps)
