@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,13 +129,16 @@ def run(script: Path, *arguments: str) -> str:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_a_forked_process_answers_and_learns(tmp_path: Path) -> None:
+def test_a_forked_process_answers_and_learns(tmp_path: Path, record_property: Any) -> None:
     script = tmp_path / "fork.py"
     script.write_text(START + FORK)
     assert run(script) == "forked 2"
+    record_property("forked", 2)
 
 
-def test_a_spawned_process_answers_from_a_pickle_and_from_the_folder(tmp_path: Path) -> None:
+def test_a_spawned_process_answers_from_a_pickle_and_from_the_folder(
+    tmp_path: Path, record_property: Any
+) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
     script = tmp_path / "spawn.py"
     begin = START.replace("rng = np", "from worker import ask_folder\nrng = np")
@@ -144,3 +148,4 @@ def test_a_spawned_process_answers_from_a_pickle_and_from_the_folder(tmp_path: P
     )
     script.write_text(head + guarded + SPAWN)
     assert run(script, str(tmp_path / "model")) == "spawned 3"
+    record_property("spawned", 3)

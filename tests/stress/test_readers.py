@@ -73,7 +73,7 @@ def event(user: str, item: str, time: int) -> pd.DataFrame:
 
 
 def test_every_answer_is_of_a_state_that_existed(
-    fitted_once: Recommender, folder: Path, options: RunOptions
+    fitted_once: Recommender, folder: Path, options: RunOptions, record_property: Any
 ) -> None:
     model = copy.deepcopy(fitted_once)
     writer, stop, errors = Writer(model), threading.Event(), []
@@ -117,11 +117,12 @@ def test_every_answer_is_of_a_state_that_existed(
     for thread in threads:
         thread.join()
     assert errors == []
-    check(writer, heard)
+    for name, value in check(writer, heard).items():
+        record_property(name, value)
 
 
-def check(writer: Writer, heard: list[list[tuple[str, bytes]]]) -> None:
-    """Compare all that was heard with each state, asked again in peace."""
+def check(writer: Writer, heard: list[list[tuple[str, bytes]]]) -> dict[str, float]:
+    """Compare all that was heard with each state, asked again in peace; return what was counted."""
     replay = copy.copy(writer.model)
     valid: dict[tuple[str, bytes], list[int]] = {}
     for at, state in enumerate(writer.states):
@@ -147,3 +148,12 @@ def check(writer: Writer, heard: list[list[tuple[str, bytes]]]) -> None:
     print(f"\n{SECONDS:g} s: {said}")  # noqa: T201 shown by make stress
     assert torn == back == 0, said
     assert len(n_states) > 5 and all(heard), said
+    return {
+        "seconds": SECONDS,
+        "readers": N_READERS,
+        "answers": total,
+        "saves": len(heard[-1]) // 2,
+        "states": len(writer.states),
+        "states_seen": len(n_states),
+        "torn": torn + back,
+    }
