@@ -56,7 +56,11 @@ class Client(threading.Thread):
 
 
 def settle(server, model, clients):
-    """Check the history of every user; note for each client whether its last event was taken."""
+    """Check the history of every user; note for each client whether its last event was taken.
+
+    Returns how many were taken without an answer.
+    """
+    unanswered = 0
     for client in clients:
         if client.in_flight is not None:
             last = f"{client.name}.{len(client.acknowledged) // 10}"
@@ -64,11 +68,13 @@ def settle(server, model, clients):
             found = ask(server, [last])[0]
             if answers(model, longer[len(client.acknowledged) // 10 * 10 :], found):
                 client.acknowledged.append(client.in_flight)
+                unanswered += 1
         starts = range(0, len(client.acknowledged), 10)
         lists = ask(server, [f"{client.name}.{start // 10}" for start in starts])
         for start, found in zip(starts, lists, strict=True):
             history = client.acknowledged[start : start + 10]
             assert answers(model, history, found), f"{client.name}, events from {start} on"
+    return unanswered
 
 
 def ask(server, users):
@@ -96,14 +102,16 @@ def test_the_check_itself_tells_histories_apart(id_model):
 
 
 @pytest.mark.parametrize("saving", [False, True], ids=["observe", "observe and save"])
-def test_nothing_acknowledged_is_lost_by_kills_at_random_moments(start, state, id_model, saving):
+def test_nothing_acknowledged_is_lost_by_kills_at_random_moments(
+    start, state, id_model, saving, record_property
+):
     random = np.random.default_rng(11 + saving)
     clients = [Client(f"c{number}", []) for number in range(4)]
-    total, versions = 0, set()
+    total, unanswered, versions = 0, 0, set()
     for _ in range(N_KILLS):
         server = start(state, keep_versions=1)
         versions.add(server.http.get("/healthz").json()["model_version"])
-        settle(server, id_model, clients)
+        unanswered += settle(server, id_model, clients)
         clients = [client.again() for client in clients]
         for client in clients:
             client.url = server.url
@@ -119,7 +127,11 @@ def test_nothing_acknowledged_is_lost_by_kills_at_random_moments(start, state, i
         for client in clients:
             client.join()
         total = count(clients)
-    settle(start(state), id_model, clients)
+    total -= unanswered  # of the rounds before
+    unanswered += settle(start(state), id_model, clients)
+    assert count(clients) == total + unanswered  # what the last check found in the histories
+    for name, value in (("kills", N_KILLS), ("acknowledged", total), ("unanswered", unanswered)):
+        record_property(name, value)
     _log.info("%d kills, %d events acknowledged, none lost or doubled", N_KILLS, total)
     assert len(versions) > 1 if saving else len(versions) == 1
 

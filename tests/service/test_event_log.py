@@ -59,7 +59,7 @@ def test_an_append_is_on_disk_when_it_returns(tmp_path, monkeypatch):
     log.close()
 
 
-def test_a_cut_at_any_byte_of_the_last_frame_loses_that_frame_alone(tmp_path):
+def test_a_cut_at_any_byte_of_the_last_frame_loses_that_frame_alone(tmp_path, record_property):
     filled(tmp_path / "whole", 3)
     path = tmp_path / "whole" / f"{1:020d}.log"
     data, last = path.read_bytes(), len(encode(3, changes(3)))
@@ -72,6 +72,7 @@ def test_a_cut_at_any_byte_of_the_last_frame_loses_that_frame_alone(tmp_path):
         assert log.append(changes(3)) == 3
         log.close()
         assert contents(torn) == expected(1, 2, 3)
+    record_property("cut_logs", last)
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 40, b"\xff" * 5, b"\xff" * 40])
@@ -82,7 +83,7 @@ def test_what_a_power_cut_leaves_behind_the_end_is_dropped(tmp_path, tail):
     assert contents(tmp_path) == expected(1, 2)
 
 
-def test_a_changed_byte_before_the_last_frame_is_damage(tmp_path):
+def test_a_changed_byte_before_the_last_frame_is_damage(tmp_path, record_property):
     filled(tmp_path / "whole", 4)
     name = f"{1:020d}.log"
     data, last = (tmp_path / "whole" / name).read_bytes(), len(encode(4, changes(4)))
@@ -94,6 +95,7 @@ def test_a_changed_byte_before_the_last_frame_is_damage(tmp_path):
         (folder / name).write_bytes(damaged)
         with pytest.raises(LogError, match=rf"^{name} is damaged behind frame [0-2]\.$"):
             EventLog(folder)
+    record_property("changed_logs", len(data) - last)
 
 
 def test_damage_in_an_older_segment_is_found_when_it_is_read(tmp_path):

@@ -42,7 +42,7 @@ def expect(server, model, users, events=()):
 
 
 def test_reloading_under_load_fails_no_request_and_loses_no_event(
-    start, state, id_model, newer, publish
+    start, state, id_model, newer, publish, record_property
 ):
     server = start(state)
     old_lists = server.lists(users=["u1"], k=5)
@@ -86,6 +86,8 @@ def test_reloading_under_load_fails_no_request_and_loses_no_event(
     for thread in threads:
         thread.join()
     assert set(codes) == {("recommend", 200), ("observe", 200)}
+    record_property("requests", sum(codes.values()))
+    record_property("reloads", len(served) - 1)
     seen = {version for version, _ in versions}
     assert seen <= set(served)
     assert {served[0], served[-1]} <= seen
