@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -79,8 +79,9 @@ def before() -> dict[int, dict[str, Any]]:
 
 
 @pytest.fixture
-def refused(before: dict[int, dict[str, Any]]) -> Refused:
+def refused(before: dict[int, dict[str, Any]], record_property: Any) -> Iterator[Refused]:
     """Assert that a call raises this error with this whole message, and changes no model."""
+    counts = {"refusals": 0, "models_compared": 0}
 
     def check(call: Callable[[], Any], error: type, message: str, *models: Any) -> None:
         for model in models:
@@ -97,8 +98,12 @@ def refused(before: dict[int, dict[str, Any]]) -> Refused:
             assert str(caught.value) == message
         for model in models:
             assert fingerprint(model) == before[id(model)]
+        counts["refusals"] += 1
+        counts["models_compared"] += len(models)
 
-    return check
+    yield check
+    for name, count in counts.items():
+        record_property(name, count)
 
 
 @pytest.fixture(scope="session")
