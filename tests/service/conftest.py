@@ -30,7 +30,7 @@ QUIET = RunOptions(device="cpu", progress=False)
 ITEMS = [f"i{i}" for i in range(13)]
 
 
-def serve(state: Path, port: int, settings: dict[str, Any]) -> None:
+def serve(state: Path, listener: socket.socket, settings: dict[str, Any]) -> None:
     """Run uvicorn in this process until it is told to stop."""
     import torch
     import uvicorn
@@ -39,7 +39,8 @@ def serve(state: Path, port: int, settings: dict[str, Any]) -> None:
 
     torch.set_num_threads(1)
     app = create_app(Settings(state=state, **settings))
-    uvicorn.run(app, port=port, log_level="warning", access_log=False)
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 class Server:
@@ -49,11 +50,12 @@ class Server:
         import httpx
 
         self.state, self._context = state, context
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.process = context.Process(target=serve, args=(state, self.port, settings), daemon=True)
-        self.process.start()
+        # Bound here and handed over: nobody else can take the port in between.
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = listener.getsockname()[1]
+            arguments = (state, listener, settings)
+            self.process = context.Process(target=serve, args=arguments, daemon=True)
+            self.process.start()
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=30)
 
