@@ -25,6 +25,7 @@ from palate.persistence import writing
 
 PACKAGE = str(Path(palate.persistence.__file__).parent)
 Line = tuple[str, int]
+Note = Callable[[str, object], None]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
 
 
@@ -118,7 +119,12 @@ def killed_at(line: Line, model: Recommender, folder: Path) -> bool:
 
 @needs_fork
 def test_killed_at_any_line_over_an_old_model(
-    model: Recommender, folder: Path, tmp_path: Path, lines: list[Line], options: RunOptions
+    model: Recommender,
+    folder: Path,
+    tmp_path: Path,
+    lines: list[Line],
+    options: RunOptions,
+    record_property: Note,
 ) -> None:
     model.save(tmp_path / "kept")
     change(model)
@@ -130,6 +136,7 @@ def test_killed_at_any_line_over_an_old_model(
         n_killed += killed_at(line, model, folder)
         states.add(is_new(folder, options))
     assert n_killed == len(lines) > 20
+    record_property("kills_over_a_model", n_killed)
     assert states == {False, True}
     shutil.rmtree(tmp_path / "kept")
     assert beside(folder)
@@ -140,7 +147,11 @@ def test_killed_at_any_line_over_an_old_model(
 
 @needs_fork
 def test_killed_at_any_line_where_nothing_was(
-    model: Recommender, folder: Path, lines: list[Line], options: RunOptions
+    model: Recommender,
+    folder: Path,
+    lines: list[Line],
+    options: RunOptions,
+    record_property: Note,
 ) -> None:
     change(model)
     found = {"nothing": 0, "new": 0}
@@ -155,6 +166,7 @@ def test_killed_at_any_line_where_nothing_was(
                 Recommender.load(folder)
             found["nothing"] += 1
     assert all(found.values())
+    record_property("kills_where_nothing_was", sum(found.values()))
     model.save(folder)
     assert beside(folder) == []
 
@@ -164,7 +176,11 @@ class Refusing(OSError):
 
 
 def test_a_disk_that_fails_at_any_line(
-    model: Recommender, folder: Path, lines: list[Line], options: RunOptions
+    model: Recommender,
+    folder: Path,
+    lines: list[Line],
+    options: RunOptions,
+    record_property: Note,
 ) -> None:
     model.save(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -182,6 +198,7 @@ def test_a_disk_that_fails_at_any_line(
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, line
         assert beside(folder) == [], line
     assert len(tried) > 50
+    record_property("failing_lines", len(tried))
     assert not is_new(folder, options)
 
 
@@ -193,6 +210,7 @@ def test_a_call_of_the_system_that_fails(
     folder: Path,
     options: RunOptions,
     monkeypatch: pytest.MonkeyPatch,
+    record_property: Note,
 ) -> None:
     """Every call in turn: after an error the folder is whole, and the next save succeeds."""
     model.save(folder)
@@ -219,6 +237,7 @@ def test_a_call_of_the_system_that_fails(
         assert is_new(folder, options) in (states[-1:] or [True])
         number += 1
     assert number > (8 if name != "rename" else -1)
+    record_property("failing_calls", number)
     if name == "rename":
         assert number == (2 if way == "two renames" else 0)
     assert beside(folder) == []

@@ -29,10 +29,18 @@ def saved(fitted_once: Recommender, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def damage(saved: Path) -> Iterator[Any]:
-    """Write other bytes into a file for one test."""
+def damage(saved: Path, record_property: Any) -> Iterator[Any]:
+    """Write other bytes into a file for one test; notes how often."""
     kept = {name: (saved / name).read_bytes() for name in FILES}
-    yield lambda name, data: (saved / name).write_bytes(data)
+    n_damaged = 0
+
+    def write(name: str, data: bytes) -> None:
+        nonlocal n_damaged
+        n_damaged += 1
+        (saved / name).write_bytes(data)
+
+    yield write
+    record_property("damaged_files", n_damaged)
     for name, data in kept.items():
         (saved / name).write_bytes(data)
 
