@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -134,3 +135,16 @@ def test_ties_go_to_the_first_item_whichever_worker_takes_whose_share(
     scores = queries.double() @ items.double().T if metric == "dot" else -gap
     expected = torch.sort(scores.float(), descending=True, stable=True).indices[:, :120]
     torch.testing.assert_close(found.indices, expected, rtol=0, atol=0)
+
+
+def test_threads_end_when_asked_and_work_is_done_without_them():
+    before = set(threading.enumerate())
+    calls = _topk_threads._queue.__wrapped__(3, 0)
+    threads = [t for t in threading.enumerate() if t not in before]
+    assert len(threads) == 3
+    _topk_threads._stop(calls, threads)
+    assert not any(thread.is_alive() for thread in threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_topk_threads, "_queue", lambda *_: calls)
+        assert _topk_threads.run(lambda worker: worker * 10, 4) == [0, 10, 20, 30]
+        assert _topk_threads.run_sharing(lambda worker: worker * 10, 4) == [0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import threading
@@ -44,21 +45,34 @@ class _Call:
         return self.result
 
 
-def _serve(calls: SimpleQueue[_Call]) -> None:
-    while True:
-        calls.get().run()
+def _serve(calls: SimpleQueue[_Call | None]) -> None:
+    while (call := calls.get()) is not None:
+        call.run()
+
+
+def _stop(calls: SimpleQueue[_Call | None], threads: list[threading.Thread]) -> None:
+    """End the threads before the interpreter does: one on its way back to it would abort."""
+    for _ in threads:
+        calls.put(None)
+    for thread in threads:
+        thread.join(timeout=1)
 
 
 @functools.cache
-def _queue(n_threads: int, process: int) -> SimpleQueue[_Call]:
+def _queue(n_threads: int, process: int) -> SimpleQueue[_Call | None]:
     """Return the queue of `n_threads` waiting threads.
 
     `process` is part of the key because a forked child does not inherit threads. A pool of
     concurrent.futures would do the same, but starts a live request some 10 microseconds later.
     """
-    calls: SimpleQueue[_Call] = SimpleQueue()
-    for _ in range(n_threads):
-        threading.Thread(target=_serve, args=(calls,), name="palate-topk", daemon=True).start()
+    calls: SimpleQueue[_Call | None] = SimpleQueue()
+    threads = [
+        threading.Thread(target=_serve, args=(calls,), name="palate-topk", daemon=True)
+        for _ in range(n_threads)
+    ]
+    for thread in threads:
+        thread.start()
+    atexit.register(_stop, calls, threads)
     return calls
 
 
