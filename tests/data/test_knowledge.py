@@ -178,3 +178,12 @@ def test_items_learned_later_need_a_graph_too():
     )
     assert len(known.concatenate(known)) == 4
     assert list(plain.concatenate(known).frame.columns) == ["text"]
+
+
+def test_a_tab_in_a_relation_is_refused():
+    graph = KnowledgeGraph(
+        pd.DataFrame([["a", "made\tby", "b"]], columns=["head", "relation", "tail"])
+    )
+    with pytest.raises(InvalidInputError) as caught:
+        graph.columns_for(np.array(["a"], dtype=object))
+    assert str(caught.value) == "relation of triples must be without tabs; got 'made\\tby'."

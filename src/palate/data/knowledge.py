@@ -183,6 +183,11 @@ class KnowledgeGraph:
             raise InvalidInputError("triples must hold at least one triple; got none.")
         entities = Vocabulary().extend(heads).extend(tails)
         kinds = Vocabulary().extend(relations)
+        bad = [kind for kind in kinds.array if SEPARATOR in str(kind)]
+        if bad:
+            raise InvalidInputError(
+                f"relation of triples must be without tabs; got {shown(bad[0])}."
+            )
         columns = (entities.codes(heads), kinds.codes(relations), entities.codes(tails))
         edges = pd.DataFrame(dict(zip(("head", "relation", "tail"), columns, strict=True)))
         n_heads = np.bincount(columns[2], minlength=len(entities))

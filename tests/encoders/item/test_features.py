@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,7 +135,7 @@ def test_what_kind_a_column_is():
 def test_labels_of_any_type():
     assert label_keys({"b", "a", None}) == ["t:a", "t:b"]
     assert label_keys(np.array(["a", "a"])) == ["t:a"]
-    assert label_keys([True, np.int64(1), 1.0, "1"]) == ["b:True", "n:1.0", "t:1"]
+    assert label_keys([True, np.int64(1), 1.0, "1"]) == ["b:True", "n:1", "t:1"]
     assert [label_keys(value) for value in (None, np.nan, pd.NA, pd.NaT, [], [None])] == [[]] * 6
 
 
@@ -178,3 +180,28 @@ def test_features_join_any_encoder():
     kinds = [type(part) for part in joined.encoders]
     assert kinds == [IdEncoder, FeatureEncoder] and joined.id_dropout == 0.5
     assert joined.encoders[1].columns == ["brand"]
+
+
+def test_labels_do_not_depend_on_the_order_in_a_cell():
+    one = pd.DataFrame({"tags": [["red", "blue", "cup"], ["tea"]]})
+    other = pd.DataFrame({"tags": [["cup", "red", "blue"], ["tea"]]})
+    codes = torch.tensor([0, 1])
+    assert torch.equal(build(["tags"], one)(codes), build(["tags"], other)(codes))
+
+
+def test_whole_numbers_beyond_a_float_stay_apart():
+    assert label_keys([2**53, 2**53 + 1]) == ["n:9007199254740992", "n:9007199254740993"]
+    assert label_keys([2.5, 4.0]) == ["n:2.5", "n:4"]
+
+
+def test_decimals_are_numbers():
+    prices = pd.Series([Decimal("1.50"), None, Decimal("3")], dtype=object)
+    assert is_number_column(prices)
+    np.testing.assert_array_equal(numbers_of(prices, "price"), [1.5, np.nan, 3.0])
+    assert not is_number_column(pd.Series([None, None], dtype=object))
+
+
+@torch.no_grad()
+def test_the_rounding_of_a_constant_is_no_spread():
+    module = build(["price"], pd.DataFrame({"price": [0.1, 0.1, 0.1]}))
+    assert float(module.columns[0].values.abs().max()) < 1e-9

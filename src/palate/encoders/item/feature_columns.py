@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Real
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _UNKNOWN_SHARE = 0.05
 # A price of a million must not outweigh everything else about an item.
 _MOST_DEVIATIONS = 5.0
 _INITIAL_NUMBER_STD = 0.05
+_ROUNDING = 1e-12
 _LISTS = (list, tuple, np.ndarray, set, frozenset)
 
 
@@ -34,9 +36,14 @@ def is_number_column(values: pd.Series) -> bool:
     >>> [is_number_column(pd.Series(v)) for v in ([1, 2], [True, False], ["a", None])]
     [True, False, False]
     """
-    return getattr(values.dtype, "kind", "O") in "iufmM" and not isinstance(
-        values.dtype, pd.CategoricalDtype
-    )
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return False
+    kind = getattr(values.dtype, "kind", "O")
+    if kind != "O":
+        return kind in "iufmM"
+    known = values[values.notna()]
+    # Prices of a database come as decimals.
+    return len(known) > 0 and all(isinstance(value, Decimal) for value in known)
 
 
 class LabelColumn(nn.Module):
@@ -99,10 +106,12 @@ class NumberColumn(nn.Module):
         if scale is None:
             known = numbers[~np.isnan(numbers)]
             mean, spread = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
-            # A double in two floats, for devices without doubles; and what never varies has nothing
-            # to tell, but the next lines must not divide by it.
+            # What never varies has nothing to tell; its rounding must not be taken for a spread.
+            if spread <= _ROUNDING * max(1.0, abs(mean)):
+                spread = 1.0
+            # A double in two floats, for devices without doubles.
             high = float(np.float32(mean))
-            scale = (torch.tensor([high, float(mean - high)]), torch.tensor(float(spread) or 1.0))
+            scale = (torch.tensor([high, float(mean - high)]), torch.tensor(float(spread)))
         self.register_buffer("mean", scale[0].clone())
         self.register_buffer("spread", scale[1].clone())
         self.register_buffer("values", self._standard(numbers), persistent=False)
@@ -134,12 +143,13 @@ def label_keys(value: Any) -> list[str]:
     Examples
     --------
     >>> label_keys(["a", None, 3, 3.0]), label_keys("a"), label_keys(None)
-    (['t:a', 'n:3.0'], ['t:a'], [])
+    (['n:3', 't:a'], ['t:a'], [])
     """
     parts: Iterable[Any] = value if isinstance(value, _LISTS) else [value]
     keys = [_key(part) for part in parts if isinstance(part, _LISTS) or not pd.isna(part)]
-    # A set has no order of its own, and codes must not depend on how a run shuffled it.
-    return sorted(keys) if isinstance(value, (set, frozenset)) else list(dict.fromkeys(keys))
+    # A set has no order of its own, and a file gives back a list of it in any: codes must not
+    # depend on that, and a mean does not.
+    return sorted(set(keys))
 
 
 def _key(value: Any) -> str:
@@ -148,7 +158,9 @@ def _key(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return f"b:{bool(value)}"
     if isinstance(value, Real):
-        return f"n:{float(value)}"
+        # Whole numbers keep all their digits, which a float may not.
+        whole = isinstance(value, Integral) or float(value).is_integer()
+        return f"n:{int(value) if whole else float(value)}"
     return f"o:{value}"
 
 
