@@ -90,7 +90,6 @@ BAD = [
     ({"histories": [["i1"]], "k": 0}, InvalidParameterError),
     ({"histories": [["i1"]], "k": True}, InvalidParameterError),
     ({"histories": [["i1"]], "filter_viewed": "yes"}, InvalidParameterError),
-    ({"histories": [["i1"]], "on_unsupported_targets": "skip"}, InvalidParameterError),
     ({"histories": [["i1"]], "items_to_exclude": "i2"}, InvalidInputError),
 ]
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from palate._optional import require
-from palate._validation import check_choice, check_int, warn_caller
+from palate._validation import check_choice, check_int, check_path, warn_caller
 from palate.exceptions import InvalidInputError, UnsupportedTargetError, UnsupportedTargetWarning
 from palate.export._files import ITEMS, MODEL, read_item_ids, read_signature
 from palate.export._ids import ItemIndex
+from palate.export._lists import given, history_rows, is_list, shown
 
 ON_UNSUPPORTED = ("raise", "warn", "ignore")
 # Bytes of scores (histories x catalogue) that one run may hold.
@@ -69,7 +69,7 @@ class OnnxRecommender:
         runtime = require("onnxruntime", extra="export", purpose="OnnxRecommender")
         if n_threads is not None:
             check_int("n_threads", n_threads, minimum=1)
-        source = Path(folder)
+        source = check_path("folder", folder)
         self.signature_ = read_signature(source, verify=verify)
         self.item_ids_ = read_item_ids(source / ITEMS)
         self._index = ItemIndex(self.item_ids_)
@@ -172,7 +172,7 @@ class OnnxRecommender:
         order = np.argsort([len(history) for history in histories], kind="stable")
         size = max(1, min(_MAX_BATCH, _SCORE_BYTES // (4 * len(self.item_ids_))))
         feed: dict[str, np.ndarray] = {
-            "k": np.array([k], np.int64),
+            "k": np.array([max(width, 1)], np.int64),
             "filter_viewed": np.array([bool(filter_viewed)]),
         }
         if exclude is not None:
@@ -188,7 +188,7 @@ class OnnxRecommender:
 
     def _code(self, histories: Any, on_unsupported: str) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the codes of the histories that can be answered, and their numbers."""
-        rows = _rows(histories)
+        rows = history_rows(histories)
         codes = [self._index.codes(row) for row in rows]
         unknown = [
             value
@@ -215,25 +215,12 @@ class OnnxRecommender:
     def _code_list(self, name: str, ids: Any) -> tuple[np.ndarray | None, list[Any]]:
         if ids is None:
             return None, []
-        if isinstance(ids, (str, bytes)) or not hasattr(ids, "__iter__"):
-            raise InvalidInputError(f"{name} must be a list of item ids; got {ids!r}.")
+        if not (is_list(ids) or isinstance(ids, Set)):  # their order means nothing
+            raise InvalidInputError(f"{name} must be a list of item ids; got {given(ids)}.")
         values = list(ids)
         codes = self._index.codes(values)
         unknown = [value for value, code in zip(values, codes, strict=True) if code < 0]
         return np.unique(codes[codes >= 0]), unknown
-
-
-def _rows(histories: Any) -> list[list[Any]]:
-    if isinstance(histories, (str, bytes)) or not hasattr(histories, "__iter__"):
-        raise InvalidInputError(f"histories must be a list of histories; got {histories!r}.")
-    rows = []
-    for row, history in enumerate(histories):
-        if isinstance(history, (str, bytes)) or not hasattr(history, "__iter__"):
-            raise InvalidInputError(
-                f"histories must be a list of histories, each a list; history {row} is {history!r}."
-            )
-        rows.append(list(history))
-    return rows
 
 
 def _pad(histories: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -248,7 +235,7 @@ def _report(what: str, unknown: list[Any], on_unsupported: str) -> None:
     """Raise, warn or say nothing about unknown ids, in the words of the recommender."""
     if not unknown or on_unsupported == "ignore":
         return
-    first = ", ".join(_shown(value) for value in unknown[:5])
+    first = ", ".join(shown(value) for value in unknown[:5])
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     message = f"{what} unknown to the model: {first}{more}."
     if on_unsupported == "raise":
@@ -256,9 +243,3 @@ def _report(what: str, unknown: list[Any], on_unsupported: str) -> None:
             f"{message} Pass on_unsupported_targets='warn' or 'ignore' to skip them."
         )
     warn_caller(f"{message} They were skipped.", UnsupportedTargetWarning)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (np.datetime64, np.timedelta64)):
-        return str(value)
-    return repr(value.item() if isinstance(value, np.generic) else value)

@@ -13,7 +13,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from palate._optional import require
-from palate._validation import check_int
+from palate._validation import check_int, check_path
 from palate.exceptions import InvalidParameterError, PersistenceError
 from palate.export import _graph
 from palate.export._check import check_against
@@ -88,7 +88,7 @@ def to_onnx(
     """
     check_int("inline_bytes", inline_bytes)
     serving = _serving_of(rec)
-    target = Path(folder)
+    target = check_path("folder", folder)
     _check_replaceable(target)
     users = serving.network.users
     tables = _tables(serving)
