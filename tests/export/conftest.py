@@ -55,8 +55,8 @@ def traced() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture
-def trace_once(monkeypatch: pytest.MonkeyPatch, traced: dict[str, Any]) -> None:
+@pytest.fixture(scope="session")
+def cached_trace(traced: dict[str, Any]) -> Callable[..., Any]:
     """Trace networks of equal weights once in a session."""
     trace = writer.trace
 
@@ -66,7 +66,13 @@ def trace_once(monkeypatch: pytest.MonkeyPatch, traced: dict[str, Any]) -> None:
             traced[key] = trace(network, dim, max_length)
         return traced[key]
 
-    monkeypatch.setattr(writer, "trace", cached)
+    return cached
+
+
+@pytest.fixture
+def trace_once(monkeypatch: pytest.MonkeyPatch, cached_trace: Callable[..., Any]) -> None:
+    """Let the writer trace by `cached_trace`."""
+    monkeypatch.setattr(writer, "trace", cached_trace)
 
 
 @pytest.fixture

@@ -12,18 +12,23 @@ import pytest
 
 from palate import Recommender
 from palate.exceptions import InvalidInputError, InvalidParameterError, UnsupportedTargetError
-from palate.export import OnnxRecommender, to_onnx
+from palate.export import OnnxRecommender, to_onnx, writer
 
 PLAIN = [["i1", "i2"], ["i3", "i4"]]
 
 
 @pytest.fixture(scope="module")
 def pair(
-    fitted: Callable[..., Recommender], tmp_path_factory: pytest.TempPathFactory
+    fitted: Callable[..., Recommender],
+    cached_trace: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Recommender, OnnxRecommender]:
     """A model and its export."""
-    model = fitted("gru", "id")
-    return model, OnnxRecommender(to_onnx(model, tmp_path_factory.mktemp("bad") / "export"))
+    model = fitted("transformer", "id")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "trace", cached_trace)
+        folder = to_onnx(model, tmp_path_factory.mktemp("bad") / "export")
+    return model, OnnxRecommender(folder)
 
 
 @pytest.fixture
