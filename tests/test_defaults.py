@@ -11,7 +11,7 @@ from palate.encoders.user.transformer import TransformerEncoder
 from palate.exceptions import InvalidParameterError
 
 SMALL = Settings(64, 32, 15, 1, 1, 50, 0.3)
-SPARSE = Settings(128, 128, 18, 1, 1, 50, 0.5)
+SPARSE = Settings(128, 128, 18, 1, 1, 50, 0.5, 1.0)
 DENSE = Settings(64, 16, 30, 2, 2, 200, 0.2)
 
 
@@ -52,6 +52,7 @@ def test_only_auto_is_filled():
         "n_layers": 3,
         "n_heads": 2,
         "hidden_size": None,
+        "block": "prenorm",
         "dropout": 0.0,
         "max_length": 200,
         "pooling": "last",

@@ -157,10 +157,11 @@ def _key(value: Any) -> str:
         return f"t:{value}"
     if isinstance(value, (bool, np.bool_)):
         return f"b:{bool(value)}"
+    if isinstance(value, Integral):  # keeps all its digits, which a float may not
+        return f"n:{int(value)}"
     if isinstance(value, Real):
-        # Whole numbers keep all their digits, which a float may not.
-        whole = isinstance(value, Integral) or float(value).is_integer()
-        return f"n:{int(value) if whole else float(value)}"
+        number = float(value)
+        return f"n:{int(number) if number.is_integer() else number}"
     return f"o:{value}"
 
 
