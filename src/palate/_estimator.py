@@ -233,7 +233,7 @@ def padded_ids(codes: np.ndarray, items: Vocabulary, k: int) -> np.ndarray:
     empty = codes < 0
     if not empty.any():
         return ids
-    if ids.dtype.kind in "iu" and (np.abs(ids.astype(np.float64)) <= _EXACT_FLOAT).all():
+    if ids.dtype.kind in "iu" and max(-int(ids.min()), int(ids.max())) <= _EXACT_FLOAT:
         ids = ids.astype(np.float64)
     if ids.dtype.kind not in "fmM":
         ids = ids.astype(object)

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from palate import Recommender
+from palate._estimator import padded_ids
+from palate.data.vocabulary import Vocabulary
 from palate.exceptions import (
     InvalidInputError,
     InvalidParameterError,
@@ -175,3 +177,18 @@ def test_parameters_out_of_range(fitted_once: Recommender, events: pd.DataFrame)
     with pytest.raises(InvalidInputError) as invalid:
         fitted_once.score(events[:0])
     assert str(invalid.value) == "X must hold at least one event; got none."
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (2**53, [float(2**53), np.nan]),
+        (2**53 + 1, [2**53 + 1, None]),
+        (-(2**53) - 1, [-(2**53) - 1, None]),
+        (2**63 + 1, [2**63 + 1, None]),
+    ],
+)
+def test_short_rows_of_integer_ids_keep_all_their_digits(number: int, expected: list[Any]) -> None:
+    found = padded_ids(np.array([[0, -1]]), Vocabulary(np.array([number])), 2)
+    np.testing.assert_array_equal(found, np.array([expected], dtype=found.dtype))
+    assert int(found[0, 0]) == number
