@@ -23,7 +23,6 @@ import numpy as np
 #: Parameters of the recommender, as its set_params takes them, beside the defaults.
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
-    "no average": {"averaging": None},
     "average 0.5": {"averaging": 0.5},
     "average 1": {"averaging": 1.0},
     "average 2": {"averaging": 2.0},

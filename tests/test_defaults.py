@@ -11,7 +11,7 @@ from palate.encoders.user.transformer import TransformerEncoder
 from palate.exceptions import InvalidParameterError
 
 SMALL = Settings(64, 32, 15, 1, 1, 50, 0.3)
-SPARSE = Settings(128, 128, 18, 1, 1, 50, 0.5, 1.0)
+SPARSE = Settings(128, 128, 18, 1, 1, 50, 0.5)
 DENSE = Settings(64, 16, 30, 2, 2, 200, 0.2)
 
 

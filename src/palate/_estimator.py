@@ -64,7 +64,7 @@ def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -
             "learning_rate", rec.learning_rate, low=0, low_open=True, high_open=True
         ),
         weight_decay=check_real("weight_decay", rec.weight_decay, low=0, high_open=True),
-        averaging=_averaging(rec, settings),
+        averaging=_averaging(rec),
         validation_fraction=check_real(
             "validation_fraction", rec.validation_fraction, low=0, high=1
         ),
@@ -85,9 +85,7 @@ def settings_of(histories: Histories) -> Settings:
     return settings_for(len(histories.items), histories.n_users, n_items)
 
 
-def _averaging(rec: Any, settings: Settings) -> float | None:
-    if isinstance(rec.averaging, str) and rec.averaging == AUTO:
-        return settings.averaging
+def _averaging(rec: Any) -> float | None:
     if rec.averaging is None:
         return None
     return check_real("averaging", rec.averaging, low=0, low_open=True, high_open=True)

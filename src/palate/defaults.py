@@ -33,8 +33,6 @@ class Settings:
         Depth of the Transformer, its heads, and the most recent events that are read.
     dropout : float
         Of the user encoder.
-    averaging : float or None
-        Epochs that the average of the weights looks back, in `fit`.
     """
 
     dim: int = 64
@@ -44,13 +42,12 @@ class Settings:
     n_heads: int = 1
     max_length: int = 50
     dropout: float = 0.2
-    averaging: float | None = None
 
 
 #: What a part used alone takes, and what models saved before there was a rule were made with.
 STANDALONE = Settings()
 _SMALL = Settings(batch_size=32, epochs=15, n_layers=1, dropout=0.3)
-_SPARSE = Settings(dim=128, epochs=18, n_layers=1, dropout=0.5, averaging=1.0)
+_SPARSE = Settings(dim=128, epochs=18, n_layers=1, dropout=0.5)
 _DENSE = Settings(batch_size=16, n_heads=2, max_length=200)
 
 
@@ -58,9 +55,9 @@ def settings_for(n_events: int, n_users: int, n_items: int) -> Settings:
     """Choose the settings for a data set.
 
     Dense sets (50 events a user or more) get two layers that read 200 events; others one layer
-    that reads 50: narrow and with small batches below 2,000 items, from there on wide, with much
-    dropout and an average of the weights. At least 200 steps are planned (in at most 60 epochs),
-    and, from five epochs on, at most 30 million events.
+    that reads 50: narrow and with small batches below 2,000 items, from there on wide and with much
+    dropout. At least 200 steps are planned (in at most 60 epochs), and, from five epochs on, at
+    most 30 million events.
 
     Parameters
     ----------
@@ -74,8 +71,8 @@ def settings_for(n_events: int, n_users: int, n_items: int) -> Settings:
     Examples
     --------
     >>> sparse = settings_for(n_events=198_502, n_users=22_363, n_items=12_101)
-    >>> sparse.dim, sparse.dropout, sparse.averaging
-    (128, 0.5, 1.0)
+    >>> sparse.dim, sparse.dropout, sparse.epochs
+    (128, 0.5, 18)
     >>> settings_for(n_events=999_611, n_users=6_040, n_items=3_416).max_length
     200
     >>> settings_for(n_events=10_000_000, n_users=1_000_000, n_items=1_000_000).epochs

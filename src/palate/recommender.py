@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -67,10 +66,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     learning_rate, weight_decay : float, default=1e-3, 0.01
         Of AdamW. The rate is the peak: in `fit` it rises over the first steps and falls linearly
         to a twentieth at the last of `epochs`; in `partial_fit` it stays.
-    averaging : float, "auto" or None, default="auto"
+    averaging : float, default=None
         Epochs that an exponential average of the weights looks back, above 0: the average is what
-        is validated and served. None serves the weights of the last step of the best epoch, and so
-        does ``"auto"`` in `partial_fit`.
+        is validated and served. None serves the weights of the last step of the best epoch.
     validation_fraction : float, default=0.1
         Share of users whose last event is held out from training to measure NDCG@10 after each
         epoch; the best weights are kept. Below 1 it takes at most 10,000 users. 0 trains on
@@ -137,7 +135,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         batch_size: int | str = AUTO,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
-        averaging: float | str | None = AUTO,
+        averaging: float | None = None,
         validation_fraction: float = 0.1,
         patience: int | None = None,
         rehearsal: float = 0.0,
@@ -252,7 +250,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
                 return self.fit(X, y, items=items)
             finally:
                 self.epochs = planned
-        plan = estimator.plan(self, epochs, replace(self.settings_, averaging=None))
+        plan = estimator.plan(self, epochs, self.settings_)
         estimator.check_columns(self, X, reset=False)
         with self._lock:
             before, options = self._serving, self._options()
