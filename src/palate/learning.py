@@ -183,7 +183,7 @@ def rehearsed(
     Examples
     --------
     >>> rehearsed(np.array([4]), 5, 0.5, torch.Generator().manual_seed(0)).tolist()
-    [0, 2, 4]
+    [0, 1, 4]
     """
     others = np.setdiff1d(np.arange(n_users), users)
     picks = torch.randperm(len(others), generator=generator)[: round(share * len(others))]

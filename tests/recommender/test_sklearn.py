@@ -90,7 +90,7 @@ def test_parts_of_a_clone_are_not_shared() -> None:
         (
             "user_encoder__depth",
             "Invalid parameter 'depth' for estimator TransformerEncoder(). Valid parameters are: "
-            "['dropout', 'hidden_size', 'max_length', 'n_heads', 'n_layers', 'pooling'].",
+            "['block', 'dropout', 'hidden_size', 'max_length', 'n_heads', 'n_layers', 'pooling'].",
         ),
     ],
 )
