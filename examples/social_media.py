@@ -80,9 +80,12 @@ def split(data: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 def fit(before: pd.DataFrame, items: pd.DataFrame) -> Recommender:
     """Learn from the past: one Transformer block over ids, titles and genres."""
     return Recommender(
-        user_encoder=TransformerEncoder(n_layers=1),
+        user_encoder=TransformerEncoder(n_layers=1, n_heads=1, max_length=50, dropout=0.2),
         item_encoder="bert+id",
+        dim=64,
         epochs=4,
+        batch_size=128,
+        patience=5,
         random_state=0,
         options=RunOptions(device="cpu", progress=False),
     ).fit(before, items=items)
