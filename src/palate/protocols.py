@@ -24,7 +24,8 @@ class UserEncoder(Protocol):
     boolean mask (n_rows, n_steps), True at real events, to states of the same shape. It must be
     causal: the state of a step may depend on this step and earlier ones only, because the model is
     trained on every step at once. A module may also define ``bidirectional(x, mask)``, which the
-    pretraining stage prefers.
+    pretraining stage prefers, and ``last_state(x, mask)``: the state of each row's last real step
+    alone (n_rows, dim), where that is cheaper, for answering with ``pooling="last"``.
 
     Attributes
     ----------

@@ -85,6 +85,8 @@ class Net(nn.Module):
         self.mix = nn.Linear(dim, dim)
         self.spare = nn.Linear(dim, dim) if fault == "silent parameter" else None
         self.dropout = nn.Dropout(0.5)
+        if fault == "last":
+            self.last_state = lambda x, mask: self(x, mask)[:, -1]
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         out = self.mix(x).cumsum(1)
@@ -124,6 +126,10 @@ class Net(nn.Module):
         ("deaf", "the last state must depend on the last event"),
         ("nan", "states of real events must be finite"),
         ("batch", "a history must give the same states alone as in a batch"),
+        (
+            "last",
+            "last_state must return the state that the network gives each row's last real event",
+        ),
         ("short", "histories of 9 events must be accepted"),
         ("shared", "build must return a fresh network each time"),
         ("changed", "build must not change the spec"),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from palate.defaults import STANDALONE, fill_spec
 from palate.encoders.user.pooled import POOLINGS, PooledEncoder
+from palate.ops.pooling import at_last
 from palate.testing._rules import all_get_gradients, close, fresh_copy, rule, settings
 
 _LENGTHS = (5, 2, 4)
@@ -50,6 +51,8 @@ def check_user_encoder(spec: Any, *, dim: int = 8, random_state: int = 0) -> Non
         _check_padding(network, x, mask)
         if hasattr(network, "bidirectional"):
             _check_bidirectional(network, x, mask)
+        if hasattr(network, "last_state"):
+            _check_last_state(network, x, mask)
         _check_gradients(copy, dim, x, mask)
 
 
@@ -129,6 +132,17 @@ def _check_bidirectional(network: Any, x: Tensor, mask: Tensor) -> None:
     rule(
         close(network.bidirectional(noisy, mask)[mask], states[mask]),
         "what stands at padding must not reach a state of bidirectional",
+    )
+
+
+@torch.no_grad()
+def _check_last_state(network: Any, x: Tensor, mask: Tensor) -> None:
+    lengths = mask.sum(1)
+    right = at_last(network(x, mask), lengths)
+    found = network.last_state(x, mask)
+    rule(
+        found.shape == right.shape and close(found, right),
+        "last_state must return the state that the network gives each row's last real event",
     )
 
 

@@ -97,6 +97,20 @@ def test_every_parameter_learns_and_building_twice_starts_twice(spec):
         assert one is not two
 
 
+@pytest.mark.parametrize("n_heads", [1, 3])
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("block", ["prenorm", "swiglu", "hstu"])
+def test_the_last_state_alone_is_that_of_all_states(block, n_layers, n_heads):
+    network = build(TransformerEncoder(n_layers=n_layers, n_heads=n_heads, block=block)).double()
+    jitter(network)
+    x, lengths = draw(B, T, D).double(), [7, 4, 1]
+    mask = mask_of(lengths)
+    with torch.no_grad():
+        right = network(x, mask)[torch.arange(B), torch.tensor(lengths) - 1]
+        noisy = torch.where(mask[..., None], x, 1e3)
+        torch.testing.assert_close(network.last_state(noisy, mask), right, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("block", ["prenorm", "swiglu", "hstu"])
 def test_both_directions_see_every_real_step_and_no_padding(block):
     spec = TransformerEncoder(n_heads=2, block=block)

@@ -55,7 +55,16 @@ def test_one_vector_a_history_is_its_last_prefix(kind, pooling):
                 cut = x[row : row + 1, :end]
                 alone = network(cut, torch.ones(1, end, dtype=torch.bool))[0]
                 torch.testing.assert_close(prefixes[row, end - 1], alone, rtol=0, atol=2e-5)
-            torch.testing.assert_close(users[row], prefixes[row, length - 1], rtol=0, atol=0)
+            torch.testing.assert_close(users[row], prefixes[row, length - 1], rtol=0, atol=2e-6)
+
+
+def test_an_answer_takes_the_last_state_alone_where_there_is_a_way(monkeypatch):
+    network, x, mask = build(TransformerEncoder()), draw(B, T, D), mask_of([2, 7, 5])
+    monkeypatch.setattr(network.encoder, "forward", None)
+    with torch.no_grad():
+        assert network(x, mask).shape == (B, D)
+    with pytest.raises(TypeError):
+        network.train()(x, mask)
 
 
 def test_pooling_is_what_its_name_says():

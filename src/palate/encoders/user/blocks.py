@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from palate.ops.pooling import at_last
+
 
 class PrenormBlock(nn.Module):
     """Softmax attention, then a feed-forward part with GELU, each behind a normalisation.
@@ -34,6 +36,30 @@ class PrenormBlock(nn.Module):
         """Return the next states; `visible` tells which steps are real, None is causal."""
         x = x + self.dropout(self._attend(self.norm_attention(x), visible))
         return x + self.dropout(self.contract(self._hidden(self.norm_hidden(x))))
+
+    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return the next state of each row's last real step: (n_rows, dim).
+
+        For a single query q, the product q (W n_j) with the key of step j is (q W) n_j, and the
+        weighted sum of the values is the value of the weighted sum: neither keys nor values are
+        computed, so a history costs hardly more than one step of it.
+        """
+        normed = self.norm_attention(x)
+        state = at_last(x, lengths) + self.dropout(self._attend_once(normed, lengths))
+        return state + self.dropout(self.contract(self._hidden(self.norm_hidden(state))))  # type: ignore[no-any-return]
+
+    def _attend_once(self, normed: Tensor, lengths: Tensor) -> Tensor:
+        n_rows, n_steps, dim = normed.shape
+        size = dim // self.n_heads
+        to_query, to_key, to_value = self.project_in.weight.view(3, self.n_heads, size, dim)
+        query_bias, _, value_bias = self.project_in.bias.view(3, self.n_heads, size)
+        query = torch.einsum("nd,hsd->nhs", at_last(normed, lengths), to_query) + query_bias
+        # The bias of the keys adds the same to all steps, which the softmax takes away.
+        scores = torch.einsum("nhs,hsd->nhd", query, to_key) @ normed.transpose(1, 2) / size**0.5
+        hidden = torch.arange(n_steps, device=lengths.device) >= lengths[:, None]
+        shares = scores.masked_fill(hidden[:, None], -torch.inf).softmax(-1)
+        mixed = torch.einsum("nhd,hsd->nhs", shares @ normed, to_value) + value_bias
+        return self.project_out(mixed.reshape(n_rows, dim))  # type: ignore[no-any-return]
 
     def _hidden(self, x: Tensor) -> Tensor:
         return F.gelu(self.expand(x))
@@ -118,3 +144,24 @@ class HSTUBlock(nn.Module):
         shares = shares * seen / seen.sum(-1, keepdim=True)
         mixed, u = (t.transpose(1, 2).reshape(n_rows, n_steps, dim) for t in (shares @ v, u))
         return x + self.dropout(self.project_out(self.norm_mixed(mixed) * u))  # type: ignore[no-any-return]
+
+    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return the next state of each row's last real step: (n_rows, dim)."""
+        n_rows, n_steps, dim = x.shape
+        shape = (self.n_heads, dim // self.n_heads)
+        normed = self.norm_in(x)
+        (for_u, for_v, for_q, for_k), bias = (
+            self.project_in.weight.view(4, dim, dim),
+            self.project_in.bias,
+        )
+        u_bias, v_bias, q_bias, k_bias = bias.view(4, dim)
+        end = at_last(normed, lengths)
+        u, q = F.silu(F.linear(end, for_u, u_bias)), F.silu(F.linear(end, for_q, q_bias))
+        v = F.silu(F.linear(normed, for_v, v_bias)).view(n_rows, n_steps, *shape)
+        k = F.silu(F.linear(normed, for_k, k_bias)).view(n_rows, n_steps, *shape)
+        gaps = lengths[:, None] - 1 - torch.arange(n_steps, device=x.device)
+        scores = torch.einsum("nhs,njhs->nhj", q.view(n_rows, *shape), k)
+        shares = F.silu(scores + self.bias[:, gaps.clamp(min=0)].transpose(0, 1))
+        shares = shares * (gaps >= 0)[:, None] / lengths[:, None, None]
+        mixed = torch.einsum("nhj,njhs->nhs", shares, v).reshape(n_rows, dim)
+        return at_last(x, lengths) + self.dropout(self.project_out(self.norm_mixed(mixed) * u))  # type: ignore[no-any-return]

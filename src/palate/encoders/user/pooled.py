@@ -56,4 +56,6 @@ class PooledEncoder(nn.Module):
         if torch.any(lengths == 0):
             row = int(torch.nonzero(lengths == 0)[0])
             raise ValueError(f"history {row} is empty: it has no user vector.")
+        if self.pooling == "last" and not self.training and hasattr(self.encoder, "last_state"):
+            return self.encoder.last_state(x, mask)  # type: ignore[no-any-return, operator]
         return at_last(self.prefixes(x, mask), lengths)

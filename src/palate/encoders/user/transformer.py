@@ -134,9 +134,17 @@ class _Transformer(nn.Module):
     def bidirectional(self, x: Tensor, mask: Tensor) -> Tensor:
         return self._run(x, mask[:, None, None, :])
 
+    def last_state(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self._enter(x)
+        for block in self.blocks[:-1]:
+            x = block(x, None)
+        return self.norm(self.blocks[-1].last(x, mask.sum(1)))  # type: ignore[no-any-return, operator]
+
+    def _enter(self, x: Tensor) -> Tensor:
+        return self.dropout(x * x.shape[-1] ** 0.5 + self.positions[: x.shape[1]])  # type: ignore[no-any-return]
+
     def _run(self, x: Tensor, visible: Tensor | None) -> Tensor:
-        dim = x.shape[-1]
-        x = self.dropout(x * dim**0.5 + self.positions[: x.shape[1]])
+        x = self._enter(x)
         for block in self.blocks:
             x = block(x, visible)
         return self.norm(x)  # type: ignore[no-any-return]
