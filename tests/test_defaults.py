@@ -10,8 +10,8 @@ from palate.encoders.user.gru import GRUEncoder
 from palate.encoders.user.transformer import TransformerEncoder
 from palate.exceptions import InvalidParameterError
 
-SMALL = Settings(64, 32, 15, 1, 1, 50, 0.3)
-SPARSE = Settings(128, 128, 18, 1, 1, 50, 0.5)
+SMALL = Settings(64, 32, 15, 1, 1, 50, 0.3, shortcut=True)
+SPARSE = Settings(128, 128, 18, 1, 1, 50, 0.5, shortcut=True)
 DENSE = Settings(64, 16, 30, 2, 2, 200, 0.2)
 
 
@@ -56,6 +56,7 @@ def test_only_auto_is_filled():
         "dropout": 0.0,
         "max_length": 200,
         "pooling": "last",
+        "shortcut": False,
     }
     assert fill_spec(TransformerEncoder(), DENSE, dim=9).n_heads == 1
     spec = fill_spec(GRUEncoder(max_length=7), SPARSE, dim=9)
@@ -105,7 +106,8 @@ def test_numbers_given_stay(model):
     assert fixed.item_vectors_.shape == (7, 5)
     assert len(fixed.history_) == 2
     encoder = fixed._serving.network.users
-    assert (encoder.max_length, len(encoder.encoder.blocks)) == (3, model.settings_.n_layers)
+    blocks = encoder.encoder.encoder.blocks  # past the shortcut
+    assert (encoder.max_length, len(blocks)) == (3, model.settings_.n_layers)
 
 
 def test_a_part_alone_has_numbers_too():

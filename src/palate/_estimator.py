@@ -69,6 +69,8 @@ def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -
             "validation_fraction", rec.validation_fraction, low=0, high=1
         ),
         rehearsal=check_real("rehearsal", rec.rehearsal, low=0, high=1),
+        mean_weight=_average_weight(rec, "mean_weight"),
+        content_weight=_average_weight(rec, "content_weight"),
         patience=None if rec.patience is None else check_int("patience", rec.patience, minimum=1),
     )
 
@@ -89,6 +91,22 @@ def _averaging(rec: Any) -> float | None:
     if rec.averaging is None:
         return None
     return check_real("averaging", rec.averaging, low=0, low_open=True, high_open=True)
+
+
+def _average_weight(rec: Any, name: str) -> float | None:
+    value = getattr(rec, name)
+    if isinstance(value, str) and value == AUTO:
+        return None
+    try:
+        weight = check_real(name, value, low=0, high_open=True)
+    except InvalidParameterError as error:
+        raise InvalidParameterError(str(error).replace(";", " or 'auto';", 1)) from None
+    if weight and rec.metric != "cosine":
+        raise InvalidParameterError(
+            f"{name} must be 0 or 'auto' unless metric='cosine'; got {value!r} and "
+            f"metric={rec.metric!r}."
+        )
+    return weight
 
 
 def architecture(rec: Any) -> dict[str, Any]:

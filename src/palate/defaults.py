@@ -33,6 +33,8 @@ class Settings:
         Depth of the Transformer, its heads, and the most recent events that are read.
     dropout : float
         Of the user encoder.
+    shortcut : bool
+        Whether the fading average of the history is added to its states.
     """
 
     dim: int = 64
@@ -42,12 +44,13 @@ class Settings:
     n_heads: int = 1
     max_length: int = 50
     dropout: float = 0.2
+    shortcut: bool = False
 
 
 #: What a part used alone takes, and what models saved before there was a rule were made with.
 STANDALONE = Settings()
-_SMALL = Settings(batch_size=32, epochs=15, n_layers=1, dropout=0.3)
-_SPARSE = Settings(dim=128, epochs=18, n_layers=1, dropout=0.5)
+_SMALL = Settings(batch_size=32, epochs=15, n_layers=1, dropout=0.3, shortcut=True)
+_SPARSE = Settings(dim=128, epochs=18, n_layers=1, dropout=0.5, shortcut=True)
 _DENSE = Settings(batch_size=16, n_heads=2, max_length=200)
 
 
@@ -55,9 +58,9 @@ def settings_for(n_events: int, n_users: int, n_items: int) -> Settings:
     """Choose the settings for a data set.
 
     Dense sets (50 events a user or more) get two layers that read 200 events; others one layer
-    that reads 50: narrow and with small batches below 2,000 items, from there on wide and with much
-    dropout. At least 200 steps are planned (in at most 60 epochs), and, from five epochs on, at
-    most 30 million events.
+    that reads 50 and a shortcut past it: narrow and with small batches below 2,000 items, from
+    there on wide and with much dropout. At least 200 steps are planned (in at most 60 epochs), and,
+    from five epochs on, at most 30 million events.
 
     Parameters
     ----------
@@ -115,7 +118,7 @@ def fill_spec(spec: Any, settings: Settings, dim: int) -> Any:
     --------
     >>> from palate.encoders.user.gru import GRUEncoder
     >>> fill_spec(GRUEncoder(dropout=0.1), STANDALONE, dim=8)
-    GRUEncoder(dropout=0.1, max_length=50)
+    GRUEncoder(dropout=0.1, max_length=50, shortcut=False)
     """
     values = {**asdict(settings), "dim": dim}
     if dim % settings.n_heads:

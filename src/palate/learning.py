@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,20 @@ from palate._random import ModuleSeed, torch_generator
 from palate.data.batches import Batch, cut_windows, iterate_batches
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
+from palate.exceptions import InvalidParameterError
 from palate.training.loop import Stage, run_stage
 from palate.training.network import TasteNetwork
 from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
 from palate.training.optimizer import OptimizerState
 from palate.training.steps import PretrainStep, RankingStep, Step
 from palate.training.validation import Holdout, hold_out, validation_ndcg
+from palate.training.weighing import (
+    CONTENT_WEIGHTS,
+    FEWEST_USERS,
+    MEAN_WEIGHTS,
+    choose_weights,
+    news,
+)
 
 # Above this many items the cost of the full softmax outgrows what it gains.
 _FULL_SOFTMAX_ITEMS = 20_000
@@ -44,6 +52,8 @@ class Plan:
     averaging : float or None
     rehearsal : float
         Share of the other users whom learning on repeats.
+    mean_weight, content_weight : float or None
+        What the plain averages of a history count in answers; None is chosen by the held-out users.
     """
 
     user_encoder: Any
@@ -61,6 +71,8 @@ class Plan:
     patience: int | None
     averaging: float | None = None
     rehearsal: float = 0.0
+    mean_weight: float | None = 0.0
+    content_weight: float | None = 0.0
 
 
 @dataclass
@@ -105,6 +117,7 @@ def learn(
         items = plan.item_encoder.build(table, plan.dim, options)
         items.extend(table, seen, options)
         network = TasteNetwork(items, plan.user_encoder, plan.dim, plan.metric, seen)
+        _check_content_weight(plan, network)
         learned = Learned(network, [], {})
         _train(plan, learned, histories, None, seed, options, pretrain=True)
     return learned
@@ -149,6 +162,7 @@ def learn_on(
     with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
         network.items.extend(table, seen, options)
         network.seen = seen.to(network.seen.device)
+        _check_content_weight(plan, network)
         learned = Learned(network, [], copy.deepcopy(optimizer_state))
         users = rehearsed(
             users, histories.n_users, plan.rehearsal, torch_generator(seed, _REHEARSAL)
@@ -246,6 +260,34 @@ def _train(
         if stage.interrupted:
             break
     learned.network.to(device).eval()
+    _weigh(plan, learned.network, holdout)
+
+
+def _weigh(plan: Plan, network: TasteNetwork, holdout: Holdout | None) -> None:
+    """Set what the plain averages count: as given, by the held-out users, or as before."""
+    able = plan.metric == "cosine" and holdout is not None and len(news(holdout)) >= FEWEST_USERS
+
+    def choices(given: float | None, now: float, all_choices: Sequence[float]) -> Sequence[float]:
+        if given is not None:
+            return [given]
+        return all_choices if able else [now]
+
+    mean = choices(plan.mean_weight, network.mean_weight, MEAN_WEIGHTS)
+    content: Sequence[float] = [0.0]
+    if network.reads_content:
+        content = choices(plan.content_weight, network.content_weight, CONTENT_WEIGHTS)
+    network.mean_weight, network.content_weight = mean[0], content[0]
+    if holdout is not None and len(mean) + len(content) > 2:
+        best = choose_weights(network, holdout, mean, content)
+        network.mean_weight, network.content_weight = best
+
+
+def _check_content_weight(plan: Plan, network: TasteNetwork) -> None:
+    if plan.content_weight and not network.reads_content:
+        raise InvalidParameterError(
+            "content_weight must be 0 or 'auto' where the item encoder reads no text; "
+            f"got {plan.content_weight}."
+        )
 
 
 def _validator(

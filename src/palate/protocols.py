@@ -101,6 +101,17 @@ class ItemModule(nn.Module):
         """Return vectors (n, dim) of free texts in the same space."""
         raise NotImplementedError
 
+    def content(self, codes: Tensor | None = None) -> Tensor | None:
+        """Return what is read of item codes (n,), before training made anything of it.
+
+        Rows (n, any width) whose directions are near for alike items; None where nothing is read.
+        """
+        return None
+
+    def read_texts(self, texts: Sequence[str], context: Any) -> tuple[Tensor, Tensor | None]:
+        """Return the vectors (n, dim) of free texts and their content, as of :meth:`content`."""
+        return self.encode_texts(texts, context), None
+
     def refresh(self, context: Any) -> None:
         """Bring what is stored for the catalogue up to date after a training epoch."""
 

@@ -76,6 +76,12 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     patience : int, default=None
         Epochs without a better NDCG@10 before training stops. None runs all epochs: the rate falls
         until the last, which are often the best.
+    mean_weight, content_weight : float or "auto", default="auto"
+        What two plain averages count beside the user encoder's vector, in answers: those of the
+        vectors of what was taken, and of its content (texts as BERT reads them). ``"auto"`` takes
+        the weights with the best NDCG@10 on the held-out users, if there are at least 50; 0 leaves
+        an average out. A `content_weight` makes vectors wider than `dim` by the content's width.
+        Only for the cosine: see :mod:`palate.ops.evidence`.
     rehearsal : float, default=0.0
         Share of the users that X does not name whose histories `partial_fit` repeats, so that what
         was learned before is not forgotten.
@@ -88,14 +94,16 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     ----------
     item_ids_ : ndarray of shape (n_items,)
         The catalogue, in the order that breaks ties.
-    item_vectors_ : float32 ndarray of shape (n_items, dim)
-        Its vectors.
+    item_vectors_ : float32 ndarray of shape (n_items, width)
+        Its vectors: `dim` columns, and those of the content where it counts.
     user_ids_ : ndarray of shape (n_users,)
         The users with a history.
     history_ : list of dict
         For each epoch: ``stage, epoch, loss, ndcg@10, seconds``.
     settings_ : Settings
         What ``"auto"`` stands for.
+    mean_weight_, content_weight_ : float
+        What the plain averages count.
     ranker_, user_encoder_, item_encoder_ : fitted parts
     n_features_in_ : int
         Columns of X in `fit`, unless it was a list of histories.
@@ -138,6 +146,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         averaging: float | None = None,
         validation_fraction: float = 0.1,
         patience: int | None = None,
+        mean_weight: float | str = AUTO,
+        content_weight: float | str = AUTO,
         rehearsal: float = 0.0,
         random_state: Any = None,
         options: RunOptions | None = None,
@@ -157,6 +167,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         self.averaging = averaging
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.mean_weight = mean_weight
+        self.content_weight = content_weight
         self.rehearsal = rehearsal
         self.random_state = random_state
         self.options = options
@@ -486,7 +498,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        float32 ndarray of shape (n_rows, dim)
+        float32 ndarray of shape (n_rows, width)
+            As wide as `item_vectors_`.
         """
         check_is_fitted(self)
         serving = self._serving
@@ -610,6 +623,16 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     def item_vectors_(self) -> np.ndarray:
         """The catalogue's vectors."""
         return np.asarray(self._fitted().vectors.cpu().numpy())
+
+    @property
+    def mean_weight_(self) -> float:
+        """What the average of a history's vectors counts."""
+        return self._fitted().network.mean_weight
+
+    @property
+    def content_weight_(self) -> float:
+        """What the average of its content counts."""
+        return self._fitted().network.content_weight
 
     @property
     def history_(self) -> list[dict[str, Any]]:

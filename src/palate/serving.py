@@ -67,7 +67,7 @@ class Serving:
     histories : Histories
     network : TasteNetwork
         In evaluation mode.
-    vectors : float32 Tensor of shape (n_items, dim)
+    vectors : float32 Tensor of shape (n_items, width)
         The catalogue.
     ranker : Ranker
         Fitted on `vectors`.
@@ -107,7 +107,7 @@ class Serving:
             network.items.extend(table, seen, options)
             network.seen = seen.to(network.seen.device)
             codes = torch.arange(len(self.items), len(items), device=self.vectors.device)
-            new = network.items(codes).detach()
+            new = network.item_rows(codes).detach()
         ranker = copy.copy(self.ranker)
         ranker.extend(new)
         after = replace(
@@ -128,7 +128,7 @@ class Serving:
         vectors = self.vectors
         if queries.texts:
             try:
-                spoken = self.network.items.encode_texts(queries.texts, options)
+                spoken = self.network.text_rows(queries.texts, options)
             except NotImplementedError as error:  # a part of somebody's own
                 raise MissingContentError(
                     "texts need an item encoder that reads them, such as item_encoder='bert+id'; "

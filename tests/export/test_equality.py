@@ -73,6 +73,29 @@ def test_fitted_as_users_fit_it(
     assert_equal_answers(rec, reader, histories=histories_of(rec, [1, 2, 5]), k=4)
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
+@pytest.mark.parametrize(("mean_weight", "content_weight"), [(0.4, 0.3), (0.7, 0)])
+def test_averages_beside_the_encoder(
+    make_recommender: Callable[..., Recommender],
+    events: pd.DataFrame,
+    items: pd.DataFrame,
+    tmp_path: Path,
+    mean_weight: float,
+    content_weight: float,
+    pooling: str,
+) -> None:
+    rec = make_recommender(
+        item_encoder="bert+id",
+        user_encoder=TransformerEncoder(max_length=MAX_LENGTH, pooling=pooling, shortcut=True),
+        mean_weight=mean_weight,
+        content_weight=content_weight,
+    ).fit(events, items=items)
+    reader = OnnxRecommender(to_onnx(rec, tmp_path / "export"))
+    histories = histories_of(rec, [9, 1, 4, 2, 6, 1])
+    assert_equal_answers(rec, reader, histories=histories, k=4)
+    assert_equal_answers(rec, reader, histories=histories[1:2], k=4)
+
+
 @pytest.mark.parametrize("block", ["swiglu", "hstu"])
 def test_other_blocks_and_a_gate(
     make_recommender: Callable[..., Recommender],

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from palate.ops.pooling import at_last, attention_prefixes, last_prefixes, mean_prefixes
+from palate.ops.pooling import (
+    at_last,
+    attention_prefixes,
+    fading_last,
+    fading_prefixes,
+    last_prefixes,
+    mean_prefixes,
+)
 
 B, T, D = 3, 7, 4
 
@@ -75,3 +82,26 @@ def test_gradients_flow_to_the_scores(states, scores):
     inputs = (states.double().requires_grad_(), scores.double().requires_grad_())
     assert torch.autograd.gradcheck(attention_prefixes, inputs)
     assert torch.autograd.gradcheck(mean_prefixes, inputs[0])
+
+
+@pytest.mark.parametrize("kept", [0.3, 1.0])
+def test_fading_sums_are_those_of_a_loop(states, kept):
+    sums, right = fading_prefixes(states, kept), np.zeros((B, T, D))
+    for row in range(B):
+        total = np.zeros(D)
+        for step in range(T):
+            total = kept * total + states[row, step].double().numpy()
+            right[row, step] = total
+    np.testing.assert_allclose(sums, right, rtol=0, atol=1e-5)
+    lengths = torch.tensor([2, 7, 5])
+    noisy = torch.where((torch.arange(T) < lengths[:, None])[..., None], states, torch.nan)
+    last = fading_last(noisy, lengths, kept)
+    np.testing.assert_allclose(last, right[np.arange(B), lengths - 1], rtol=0, atol=1e-5)
+
+
+def test_gradients_flow_to_the_share_that_is_kept(states):
+    kept = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    inputs = (states.double().requires_grad_(), kept)
+    assert torch.autograd.gradcheck(fading_prefixes, inputs)
+    lengths = torch.tensor([2, 7, 5])
+    assert torch.autograd.gradcheck(lambda x, g: fading_last(x, lengths, g), inputs)

@@ -90,7 +90,8 @@ def test_parts_of_a_clone_are_not_shared() -> None:
         (
             "user_encoder__depth",
             "Invalid parameter 'depth' for estimator TransformerEncoder(). Valid parameters are: "
-            "['block', 'dropout', 'hidden_size', 'max_length', 'n_heads', 'n_layers', 'pooling'].",
+            "['block', 'dropout', 'hidden_size', 'max_length', 'n_heads', 'n_layers', 'pooling', "
+            "'shortcut'].",
         ),
     ],
 )
@@ -160,7 +161,8 @@ def test_grid_search_over_parts_and_their_parameters(
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     best = search.best_estimator_
     assert best.user_encoder.n_layers == search.best_params_["user_encoder__n_layers"]
-    assert len(best.user_encoder_.encoder.blocks) == best.user_encoder.n_layers
+    # past the shortcut
+    assert len(best.user_encoder_.encoder.encoder.blocks) == best.user_encoder.n_layers
 
 
 @pytest.mark.parametrize("library", ["polars", "pyarrow"])

@@ -118,7 +118,7 @@ def test_user_vectors_as_tables(id_fitted_once: Recommender, events: pd.DataFram
     frame = model.set_output(transform="pandas").transform(rows)
     assert list(frame.columns) == [f"recommender{i}" for i in range(8)]
     assert list(frame.index) == [5, 2, 40]
-    np.testing.assert_array_equal(frame.to_numpy(), plain[[5, 2, 40]])
+    np.testing.assert_allclose(frame.to_numpy(), plain[[5, 2, 40]], rtol=0, atol=1e-6)
     fitted = model.fit_transform(events)
     assert isinstance(fitted, pd.DataFrame)
     assert fitted.index.equals(events.index)
@@ -131,7 +131,7 @@ def test_user_vectors_as_tables(id_fitted_once: Recommender, events: pd.DataFram
     pl = pytest.importorskip("polars")
     polars = model.set_output(transform="polars").transform(pl.from_pandas(rows))
     assert isinstance(polars, pl.DataFrame)
-    np.testing.assert_array_equal(polars.to_numpy(), plain[[5, 2, 40]])
+    np.testing.assert_allclose(polars.to_numpy(), plain[[5, 2, 40]], rtol=0, atol=1e-6)
 
 
 # ---- fitted or not

@@ -10,14 +10,40 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate._optional import require
 from palate.exceptions import PersistenceError
 from palate.export._graph import OPSET
+from palate.ops.evidence import mixed
+from palate.ops.pooling import at_last
+from palate.training.network import TasteNetwork
 
 # Traced with a history of this many rows and steps: no axis may be 1, which torch takes for fixed.
 _ROWS, _STEPS = 3, 5
+
+
+class Answers(nn.Module):
+    """The user vector of each history at every step of it, so that any step may be taken.
+
+    Parameters
+    ----------
+    network : TasteNetwork
+        One in whose answers the plain averages of a history count.
+    """
+
+    def __init__(self, network: TasteNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return (n_rows, n_steps, width) for rows of items and their mask."""
+        network = self.network
+        lengths = mask.sum(1).clamp(min=1)
+        states = network.users.prefixes(x[..., : network.dim], mask)
+        views = at_last(states, lengths), *network.averages(x, lengths)
+        users = mixed(*views, network.mean_weight, network.content_weight)
+        return users[:, None].expand(-1, x.shape[1], -1)
 
 
 def trace(network: nn.Module, dim: int, max_length: int) -> Any:

@@ -17,7 +17,7 @@ from palate._validation import check_int, check_path
 from palate.exceptions import InvalidParameterError, PersistenceError
 from palate.export import _graph
 from palate.export._check import check_against
-from palate.export._encoder import trace
+from palate.export._encoder import Answers, trace
 from palate.export._files import DATA, ITEMS, MODEL, NAMES, SIGNATURE, checksums, write_item_ids
 from palate.export._signature import signature
 from palate.persistence.folder import replaced
@@ -93,9 +93,10 @@ def to_onnx(
     users = serving.network.users
     tables = _tables(serving)
     dim = tables["catalogue"].shape[1]
-    network = trace(users.encoder, dim, users.max_length)
+    mixes = bool(serving.network.mean_weight or serving.network.content_weight)
+    network = trace(Answers(serving.network) if mixes else users.encoder, dim, users.max_length)
     setting = {
-        "pooling": users.pooling,
+        "pooling": "last" if mixes else users.pooling,
         "metric": serving.ranker.metric,
         "max_length": users.max_length,
     }

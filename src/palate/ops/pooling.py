@@ -77,6 +77,57 @@ def attention_prefixes(states: Tensor, scores: Tensor) -> Tensor:
     return logits.softmax(-1) @ states
 
 
+def fading_prefixes(states: Tensor, kept: Tensor | float) -> Tensor:
+    """Pool each prefix by the sum of its states, of which each step keeps a share.
+
+    Parameters
+    ----------
+    states : float Tensor of shape (n_rows, n_steps, dim)
+    kept : float or Tensor of shape ()
+        The share g in (0, 1]: entry i is ``sum over j <= i of g**(i - j) * states_j``.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_steps, dim)
+
+    Examples
+    --------
+    >>> fading_prefixes(torch.tensor([[[8.0], [2.0], [1.0]]]), 0.5).flatten()
+    tensor([8., 6., 4.])
+    """
+    steps = torch.arange(states.shape[1], device=states.device)
+    gaps = steps[:, None] - steps
+    weights = torch.as_tensor(kept, dtype=states.dtype, device=states.device) ** gaps.clamp(min=0)
+    return (weights * (gaps >= 0)) @ states
+
+
+def fading_last(states: Tensor, lengths: Tensor, kept: Tensor | float) -> Tensor:
+    """Take the entry of `fading_prefixes` at each row's last real step.
+
+    Parameters
+    ----------
+    states : float Tensor of shape (n_rows, n_steps, dim)
+    lengths : int64 Tensor of shape (n_rows,)
+        Real steps of each row, at least 1.
+    kept : float or Tensor of shape ()
+
+    Returns
+    -------
+    Tensor of shape (n_rows, dim)
+
+    Examples
+    --------
+    >>> states = torch.tensor([[[8.0], [2.0], [1.0]], [[8.0], [2.0], [torch.inf]]])
+    >>> fading_last(states, torch.tensor([3, 2]), 0.5).flatten()
+    tensor([4., 6.])
+    """
+    steps = torch.arange(states.shape[1], device=states.device)
+    gaps = lengths[:, None] - 1 - steps
+    weights = torch.as_tensor(kept, dtype=states.dtype, device=states.device) ** gaps.clamp(min=0)
+    real = (gaps >= 0)[..., None]
+    return (torch.where(real, states, 0.0) * (weights[..., None] * real)).sum(1)
+
+
 def at_last(prefixes: Tensor, lengths: Tensor) -> Tensor:
     """Take the entry of each row's last real step.
 
@@ -95,5 +146,5 @@ def at_last(prefixes: Tensor, lengths: Tensor) -> Tensor:
     >>> at_last(torch.tensor([[[1.0], [3.0]], [[5.0], [0.0]]]), torch.tensor([2, 1])).flatten()
     tensor([3., 5.])
     """
-    rows = torch.arange(len(prefixes), device=prefixes.device)
+    rows = torch.arange(prefixes.shape[0], device=prefixes.device)
     return prefixes[rows, lengths - 1]

@@ -156,12 +156,14 @@ def _serving(
     network = _network(
         rec, ItemTable(content), read_tensors(source / WEIGHTS, mapped=mmap), options, mapped=mmap
     )
+    averages = config.get("averages", (0.0, 0.0))
+    network.mean_weight, network.content_weight = map(float, averages)
     found = read_tensors(source / VECTORS, mapped=mmap)
     # Computed again in one batch, they could differ in their last bits.
     vectors = found["vectors"].to(options.torch_device)
-    if vectors.shape != (len(items), width_of(rec)):
+    if vectors.shape != (len(items), network.width):
         raise PersistenceError(
-            f"{VECTORS} must hold one vector of width {width_of(rec)} for each of {len(items)} "
+            f"{VECTORS} must hold one vector of width {network.width} for each of {len(items)} "
             "items; "
             f"it holds an array of shape {tuple(vectors.shape)}."
         )

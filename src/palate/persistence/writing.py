@@ -100,6 +100,7 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
             "random_state": encode_random_state(seed),
         },
         "settings": asdict(rec.settings_),
+        "averages": [serving.network.mean_weight, serving.network.content_weight],
         "history": serving.learning.records,
         "library": rec._library.__name__,
         "n_fits": serving.learning.n_fits,

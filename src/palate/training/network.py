@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,12 +12,16 @@ from torch import Tensor, nn
 
 from palate.data.batches import pad_recent
 from palate.encoders.user.pooled import PooledEncoder
-from palate.ops.similarity import as_dot_product
+from palate.ops.evidence import mixed, widened
+from palate.ops.pooling import fading_last
+from palate.ops.similarity import as_dot_product, unit_norm
 from palate.protocols import ItemModule, UserEncoder
 
 # Cosines lie in [-1, 1]: the softmax needs them stretched, and the stretch is learned.
 _START_SCALE = {"cosine": 1 / 0.07, "dot": 1.0, "euclidean": 1.0}
 _MAX_SCALE = 100.0
+# What an event counts in the plain averages of a history, beside the event after it.
+_KEPT = 0.8
 # Histories encoded at once, sorted by length: little padding and bounded activations.
 _ENCODE_ROWS = 256
 
@@ -34,6 +40,12 @@ class TasteNetwork(nn.Module):
         The similarity that ranks, in training as in serving.
     seen : bool Tensor of shape (n_items,)
         Whether an item occurs in training events.
+
+    Attributes
+    ----------
+    mean_weight, content_weight : float
+        What the plain averages of a history count beside the encoder, in answers: see
+        :mod:`palate.ops.evidence`. 0, as they are at first, leaves them out.
     """
 
     seen: Tensor
@@ -46,6 +58,8 @@ class TasteNetwork(nn.Module):
         self.items = items
         self.users = PooledEncoder(user_encoder, dim)
         self.metric = metric
+        self.dim = dim
+        self.mean_weight = self.content_weight = 0.0
         self.mask_vector = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(_START_SCALE[metric])))
 
@@ -63,30 +77,92 @@ class TasteNetwork(nn.Module):
 
     @torch.inference_mode()
     def catalogue(self) -> Tensor:
-        """Return the vectors of all items: (n_items, dim)."""
+        """Return what ranks all items: (n_items, width)."""
         self.eval()
-        return self.items(None)  # type: ignore[no-any-return]
+        return self.item_rows(None)
+
+    @property
+    def reads_content(self) -> bool:
+        """Whether the items have content that can count."""
+        return self.items.content(torch.arange(0)) is not None
+
+    @property
+    def width(self) -> int:
+        """Columns of the rows that rank."""
+        content = self.items.content(torch.arange(0)) if self.content_weight else None
+        return self.dim + (0 if content is None else content.shape[1])
+
+    def item_rows(self, codes: Tensor | None) -> Tensor:
+        """Return what ranks items of some codes, of all for None: (n, width)."""
+        vectors: Tensor = self.items(codes)
+        if not self.content_weight:
+            return vectors
+        return widened(vectors, self.items.content(codes), self.content_weight)
+
+    def text_rows(self, texts: Sequence[str], context: Any) -> Tensor:
+        """Return the same for free texts: (n_texts, width)."""
+        vectors, content = self.items.read_texts(texts, context)
+        if not self.content_weight:
+            return vectors
+        return widened(vectors, content, self.content_weight)
 
     @torch.inference_mode()
     def encode_histories(self, vectors: Tensor, indptr: np.ndarray, items: np.ndarray) -> Tensor:
-        """Return the user vector of each history: (n_rows, dim).
+        """Return the user vector of each history: (n_rows, width).
 
         Parameters
         ----------
-        vectors : float Tensor of shape (n_vectors, dim)
+        vectors : float Tensor of shape (n_vectors, width)
             The rows that `items` points to: the catalogue's, and maybe more.
         indptr : int64 ndarray of shape (n_rows + 1,)
         items : int64 ndarray of shape (n_events,)
             Histories one after another, none of them empty.
         """
+        out = vectors.new_empty(len(indptr) - 1, vectors.shape[1])
+        for rows, x, mask in self.padded(vectors, indptr, items):
+            out[torch.from_numpy(rows).to(out.device)] = self.answer(x, mask)
+        return out
+
+    def padded(
+        self, vectors: Tensor, indptr: np.ndarray, items: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """Yield some histories at a time, of similar length: their numbers, rows and mask."""
         lengths = np.minimum(np.diff(indptr), self.users.max_length)
         order = np.argsort(lengths, kind="stable")
-        out = vectors.new_empty(len(lengths), vectors.shape[1])
         for start in range(0, len(order), _ENCODE_ROWS):
             rows = order[start : start + _ENCODE_ROWS]
             spans = [items[indptr[row + 1] - lengths[row] : indptr[row + 1]] for row in rows]
             ends = np.concatenate([[0], np.cumsum(lengths[rows])])
             codes, mask = pad_recent(ends, np.concatenate(spans), self.users.max_length)
             codes, mask = codes.to(vectors.device), mask.to(vectors.device)
-            out[torch.from_numpy(rows).to(out.device)] = self.users(vectors[codes], mask)
-        return out
+            yield rows, vectors[codes], mask
+
+    def answer(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the user vector of each history of padded rows: (n_rows, width)."""
+        if not (self.mean_weight or self.content_weight):
+            return self.users(x, mask)  # type: ignore[no-any-return]
+        return mixed(*self.evidence(x, mask), self.mean_weight, self.content_weight)
+
+    def evidence(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the three views of each history: the encoder's, and the plain averages.
+
+        Parameters
+        ----------
+        x : float Tensor of shape (n_rows, n_steps, width)
+            Padded rows of items.
+        mask : bool Tensor of shape (n_rows, n_steps)
+
+        Returns
+        -------
+        states : Tensor of shape (n_rows, dim)
+        means : Tensor of shape (n_rows, dim)
+            Fading averages of the unit vectors.
+        contents : Tensor of shape (n_rows, width - dim)
+            The same of the content.
+        """
+        return self.users(x[..., : self.dim], mask), *self.averages(x, mask.sum(1))
+
+    def averages(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the averages of :meth:`evidence` for rows of some lengths, at least 1."""
+        vectors, content = unit_norm(x[..., : self.dim]), unit_norm(x[..., self.dim :])
+        return fading_last(vectors, lengths, _KEPT), fading_last(content, lengths, _KEPT)

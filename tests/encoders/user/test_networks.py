@@ -1,5 +1,7 @@
 """What holds for every user encoder's network, and what is particular to each."""
 
+import math
+
 import pytest
 import torch
 from sklearn.base import clone
@@ -19,6 +21,8 @@ SPECS = {
     "wide transformer": TransformerEncoder(n_layers=1, n_heads=3, hidden_size=5, dropout=0.5),
     "swiglu": TransformerEncoder(block="swiglu"),
     "hstu": TransformerEncoder(n_heads=3, dropout=0.5, block="hstu"),
+    "shortcut": TransformerEncoder(n_layers=1, shortcut=True),
+    "shortcut past a gru": GRUEncoder(dropout=0.5, shortcut=True),
 }
 
 
@@ -95,6 +99,47 @@ def test_every_parameter_learns_and_building_twice_starts_twice(spec):
         assert parameter.grad.abs().sum() > 0, name
     for one, two in zip(first.parameters(), second.parameters(), strict=True):
         assert one is not two
+
+
+@pytest.mark.parametrize("spec", [GRUEncoder(), TransformerEncoder(n_heads=2)], ids=repr)
+def test_a_shortcut_adds_the_fading_average_of_the_inputs(spec):
+    plain = build(spec)
+    network = build(clone(spec).set_params(shortcut=True))
+    network.encoder.load_state_dict(plain.state_dict())
+    nn.init.constant_(network.weight, -0.7)
+    nn.init.constant_(network.kept_logit, 0.4)
+    x, lengths = draw(B, T, D), [7, 4, 1]
+    kept, mask = 1 / (1 + math.exp(-0.4)), mask_of(lengths)
+    with torch.no_grad():
+        states, found = plain(x, mask), network(x, mask)
+        for row, length in enumerate(lengths):
+            total = torch.zeros(D, dtype=torch.float64)
+            for step in range(length):
+                unit = x[row, step].double() / x[row, step].double().norm()
+                total = kept * total + unit
+                right = states[row, step] - 0.7 * D**0.5 * total / total.norm()
+                torch.testing.assert_close(found[row, step].double(), right, rtol=0, atol=1e-5)
+            last = network.last_state(x, mask)[row]
+            torch.testing.assert_close(last, found[row, length - 1], rtol=0, atol=1e-5)
+        both = network.bidirectional(x, mask)
+        torch.testing.assert_close(both, getattr(plain, "bidirectional", plain)(x, mask))
+
+
+def test_a_shortcut_learns_and_drops_inputs_in_training():
+    network = build(TransformerEncoder(dropout=0.9, shortcut=True)).train()
+    x, mask = draw(B, T, D), mask_of([7, 4, 1])
+    assert (network._averages(x) - network._averages(x)).abs().max() > 0.1
+    network(x, mask).square().sum().backward()
+    assert network.weight.grad.abs() > 0
+    assert network.kept_logit.grad.abs() > 0
+    assert torch.equal(network.eval()._averages(x), network._averages(x))
+
+
+@pytest.mark.parametrize("kind", [GRUEncoder, TransformerEncoder])
+def test_a_shortcut_is_there_or_not(kind):
+    with pytest.raises(InvalidParameterError) as caught:
+        kind(shortcut="yes").build(D)
+    assert str(caught.value) == "shortcut must be one of True, False; got 'yes'."
 
 
 @pytest.mark.parametrize("n_heads", [1, 3])

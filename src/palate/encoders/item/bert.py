@@ -252,7 +252,16 @@ class BertItems(ItemModule):
 
     def encode_texts(self, texts: Sequence[str], context: RunOptions) -> Tensor:
         """Return the vectors of free texts, of which nothing is kept on disk."""
-        return self.projection(self._features(texts, context, None))  # type: ignore[no-any-return]
+        return self.read_texts(texts, context)[0]
+
+    def content(self, codes: Tensor | None = None) -> Tensor:
+        """Return the whitened vectors of item codes, of all items for None."""
+        return self.features if codes is None else self.features[codes]
+
+    def read_texts(self, texts: Sequence[str], context: RunOptions) -> tuple[Tensor, Tensor]:
+        """Return the vectors of free texts, and their whitened content."""
+        features = self._features(texts, context, None)
+        return self.projection(features), features
 
     def refresh(self, context: RunOptions) -> None:
         """Read the whole catalogue again where BERT itself is trained."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from palate._validation import check_choice, check_real, check_verbs
 from palate.data.items import ItemTable
 from palate.exceptions import InvalidParameterError, MissingContentError
+from palate.ops.similarity import unit_norm
 from palate.protocols import ItemEncoder, ItemModule
 
 MODES = ("sum", "gate")
@@ -158,22 +159,38 @@ class FusedItems(ItemModule):
 
     def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
         """Return the sum of what the parts that take text make of `texts`."""
-        vectors = [
-            part.encode_texts(texts, context)  # type: ignore[operator]
+        return self.read_texts(texts, context)[0]
+
+    def content(self, codes: Tensor | None = None) -> Tensor | None:
+        """Return what the parts that take text read, side by side."""
+        reading = [part for part in self.parts if part.takes_text]
+        return _side_by_side([part.content(codes) for part in reading])  # type: ignore[operator]
+
+    def read_texts(self, texts: Sequence[str], context: Any) -> tuple[Tensor, Tensor | None]:
+        """Return the sum of the parts' vectors of `texts`, and their content side by side."""
+        read = [
+            part.read_texts(texts, context)  # type: ignore[operator]
             for part in self.parts
             if part.takes_text
         ]
-        if not vectors:
+        if not read:
             raise MissingContentError(
                 "texts need an item encoder with content, such as item_encoder='bert+id'; "
                 "got encoders of ids alone."
             )
-        return torch.stack(vectors).sum(0)
+        vectors, content = zip(*read, strict=True)
+        return torch.stack(vectors).sum(0), _side_by_side(content)
 
     def refresh(self, context: Any) -> None:
         """Refresh every part."""
         for part in self.parts:
             part.refresh(context)  # type: ignore[operator]
+
+
+def _side_by_side(contents: Sequence[Tensor | None]) -> Tensor | None:
+    """Join unit rows, so that each part counts the same."""
+    rows = [unit_norm(content) for content in contents if content is not None]
+    return torch.cat(rows, 1) if rows else None
 
 
 def _is_list(encoders: Any) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from palate._validation import check_choice, check_int, check_real
 from palate.defaults import AUTO, STANDALONE, fill_spec
 from palate.encoders.user.pooled import POOLINGS
+from palate.encoders.user.shortcut import with_shortcut
 
 
 class GRUEncoder(BaseEstimator):
@@ -27,11 +28,14 @@ class GRUEncoder(BaseEstimator):
         The most recent events that are read.
     pooling : {"last", "mean", "attention"}, default="last"
         How the states of a history become one vector.
+    shortcut : bool or "auto", default="auto"
+        Whether the fading average of the history's vectors is added to the states, by weights that
+        are learned (:class:`palate.encoders.user.shortcut.Shortcut`).
 
     Notes
     -----
     ``"auto"`` is chosen by :func:`palate.defaults.settings_for` from the data of `fit`; where the
-    network is built alone it stands for a dropout of 0.2 and 50 events.
+    network is built alone it stands for a dropout of 0.2, 50 events and no shortcut.
 
     Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016.
 
@@ -51,12 +55,14 @@ class GRUEncoder(BaseEstimator):
         dropout: float | str = AUTO,
         max_length: int | str = AUTO,
         pooling: str = "last",
+        shortcut: bool | str = AUTO,
     ) -> None:
         self.n_layers = n_layers
         self.hidden_size = hidden_size
         self.dropout = dropout
         self.max_length = max_length
         self.pooling = pooling
+        self.shortcut = shortcut
 
     def build(self, dim: int) -> nn.Module:
         """Return a fresh network for vectors of width `dim`.
@@ -73,7 +79,8 @@ class GRUEncoder(BaseEstimator):
         check_choice("pooling", self.pooling, POOLINGS)
         hidden = dim if self.hidden_size is None else self.hidden_size
         check_int("hidden_size", hidden, minimum=1)
-        return _GRU(dim, self.n_layers, hidden, spec.dropout)
+        network = _GRU(dim, self.n_layers, hidden, spec.dropout)
+        return with_shortcut(network, spec.shortcut, spec.dropout)
 
 
 class _GRU(nn.Module):

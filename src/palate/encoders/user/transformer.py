@@ -12,6 +12,7 @@ from palate._validation import check_choice, check_int, check_real
 from palate.defaults import AUTO, STANDALONE, fill_spec
 from palate.encoders.user.blocks import HSTUBlock, PrenormBlock, SwiGLUBlock
 from palate.encoders.user.pooled import POOLINGS
+from palate.encoders.user.shortcut import with_shortcut
 from palate.exceptions import InvalidParameterError
 
 INITIAL_STD = 0.02
@@ -39,11 +40,15 @@ class TransformerEncoder(BaseEstimator):
     block : {"prenorm", "swiglu", "hstu"}, default="prenorm"
         What a layer is: softmax attention and a GELU layer, the same with SwiGLU, or the pointwise
         attention of HSTU, which has no feed-forward layer and a learned bias by distance.
+    shortcut : bool or "auto", default="auto"
+        Whether the fading average of the history's vectors is added to the states, by weights that
+        are learned (:class:`palate.encoders.user.shortcut.Shortcut`).
 
     Notes
     -----
     ``"auto"`` is chosen by :func:`palate.defaults.settings_for` from the data of `fit`; where the
-    network is built alone it stands for 2 layers, 1 head, a dropout of 0.2 and 50 events.
+    network is built alone it stands for 2 layers, 1 head, a dropout of 0.2, 50 events and no
+    shortcut.
 
     Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018; normalisation before
     each part as in Xiong et al., "On Layer Normalization in the Transformer Architecture", 2020.
@@ -65,6 +70,7 @@ class TransformerEncoder(BaseEstimator):
         max_length: int | str = AUTO,
         pooling: str = "last",
         block: str = "prenorm",
+        shortcut: bool | str = AUTO,
     ) -> None:
         self.n_layers = n_layers
         self.n_heads = n_heads
@@ -73,6 +79,7 @@ class TransformerEncoder(BaseEstimator):
         self.max_length = max_length
         self.pooling = pooling
         self.block = block
+        self.shortcut = shortcut
 
     def build(self, dim: int) -> nn.Module:
         """Return a fresh network for vectors of width `dim`.
@@ -93,7 +100,8 @@ class TransformerEncoder(BaseEstimator):
             raise InvalidParameterError(f"n_heads must divide dim={dim}; got {heads}.")
         check_choice("block", self.block, BLOCKS)
         blocks = [self._make_block(dim, heads, spec) for _ in range(spec.n_layers)]
-        return _Transformer(dim, blocks, spec.dropout, spec.max_length)
+        network = _Transformer(dim, blocks, spec.dropout, spec.max_length)
+        return with_shortcut(network, spec.shortcut, spec.dropout)
 
     def _make_block(self, dim: int, n_heads: int, spec: TransformerEncoder) -> nn.Module:
         dropout, max_length = float(spec.dropout), int(spec.max_length)

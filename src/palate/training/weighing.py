@@ -1,0 +1,116 @@
+"""What the plain averages of a history should count, by the events that were held out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate.ops.evidence import widened
+from palate.ops.similarity import unit_norm
+from palate.training.network import TasteNetwork
+from palate.training.validation import Holdout, K
+
+#: Held-out users that it takes to choose; with fewer, chance would.
+FEWEST_USERS = 50
+MEAN_WEIGHTS = (0.0, 0.15, 0.3, 0.6, 1.0, 1.5)
+CONTENT_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
+# Users are left out beyond this many scores, and users taken together below this many.
+_MOST_SCORES, _BLOCK_SCORES = 4 * 10**8, 2**22
+_ENOUGH_USERS = 500
+
+
+@torch.inference_mode()
+def choose_weights(
+    network: TasteNetwork,
+    holdout: Holdout,
+    mean_weights: Sequence[float] = MEAN_WEIGHTS,
+    content_weights: Sequence[float] = CONTENT_WEIGHTS,
+) -> tuple[float, float]:
+    """Return the pair of weights with the best NDCG@10 on held-out events.
+
+    Parameters
+    ----------
+    network : TasteNetwork
+        Its own weights of the averages play no part.
+    holdout : Holdout
+    mean_weights, content_weights : sequences of float
+        What may be chosen, the first of each being what else it stays with: another pair is only
+        taken where it is ahead of these two by more than a standard error over users.
+
+    Returns
+    -------
+    mean_weight, content_weight : float
+        See :mod:`palate.ops.evidence`.
+    """
+    network.eval()
+    pairs = list(itertools.product(mean_weights, content_weights))
+    vectors = network.items(None)
+    rows = vectors
+    if any(content_weights):
+        rows = widened(vectors, network.items.content(None), 1.0)
+    catalogue = unit_norm(vectors), unit_norm(rows[:, vectors.shape[1] :])
+    some = _some(holdout, len(vectors))
+    gains = []
+    for places, x, mask in network.padded(rows, some.indptr, some.items):
+        views = [unit_norm(view) for view in network.evidence(x, mask)]
+        size = max(1, _BLOCK_SCORES // len(vectors))
+        for start in range(0, len(places), size):
+            part = slice(start, start + size)
+            gains.append(_gains([v[part] for v in views], catalogue, some, places[part], pairs))
+    table = torch.cat(gains).double()
+    best = int(table.mean(0).argmax())
+    lead = table[:, best] - table[:, 0]
+    error = float(lead.std()) / len(lead) ** 0.5 if len(lead) > 1 else torch.inf
+    return pairs[best] if float(lead.mean()) > error else pairs[0]
+
+
+def news(holdout: Holdout) -> np.ndarray:
+    """Return the places of held-out events that are no repeats.
+
+    Averages bring back what was taken, which answers leave out by default.
+    """
+    owners = np.repeat(np.arange(len(holdout.targets)), np.diff(holdout.indptr))
+    repeats = owners[holdout.items == holdout.targets[owners]]
+    return np.setdiff1d(np.arange(len(holdout.targets)), repeats)
+
+
+def _some(holdout: Holdout, n_items: int) -> Holdout:
+    """Return the events that are new to their users, of as many users as are affordable."""
+    users = news(holdout)
+    most = max(_ENOUGH_USERS, _MOST_SCORES // max(1, n_items))
+    if len(users) > most:
+        users = users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
+    spans = [holdout.items[holdout.indptr[u] : holdout.indptr[u + 1]] for u in users]
+    indptr = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
+    return Holdout(indptr, np.concatenate(spans), holdout.targets[users])
+
+
+def _gains(
+    views: Sequence[Tensor],
+    catalogue: tuple[Tensor, Tensor],
+    holdout: Holdout,
+    places: np.ndarray,
+    pairs: Sequence[tuple[float, float]],
+) -> Tensor:
+    """Return ``1 / log2(1 + rank)`` of each target by each pair, 0 beyond K: (n_rows, n_pairs)."""
+    states, means, contents = views
+    learned, content = catalogue
+    by_state, by_mean = states @ learned.T, means @ learned.T
+    by_content = contents @ content.T
+    targets = torch.from_numpy(holdout.targets[places]).to(states.device)
+    for row, place in enumerate(places):
+        viewed = holdout.items[holdout.indptr[place] : holdout.indptr[place + 1]]
+        viewed = viewed[viewed != holdout.targets[place]]
+        by_state[row, torch.from_numpy(viewed).to(states.device)] = -torch.inf
+    columns = []
+    for mean_weight, content_weight in pairs:
+        scores = by_state + mean_weight * by_mean
+        if content_weight:
+            scores += content_weight * by_content
+        better = (scores > scores.gather(1, targets[:, None])).sum(1)
+        columns.append(torch.where(better < K, 1 / torch.log2(better + 2.0), 0.0))
+    return torch.stack(columns, 1)
