@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from palate._random import ModuleSeed, torch_generator
 from palate.data.batches import Batch, cut_windows, iterate_batches
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
+from palate.data.people import People
+from palate.data.rehearsal import only_users, rehearsed
+from palate.exceptions import InvalidParameterError
 from palate.training.loop import Stage, run_stage
 from palate.training.network import TasteNetwork
 from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
@@ -44,6 +48,7 @@ class Plan:
     averaging : float or None
     rehearsal : float
         Share of the other users whom learning on repeats.
+    user_features : list of str or None
     """
 
     user_encoder: Any
@@ -61,6 +66,7 @@ class Plan:
     patience: int | None
     averaging: float | None = None
     rehearsal: float = 0.0
+    user_features: list[str] | None = None
 
 
 @dataclass
@@ -82,7 +88,12 @@ class Learned:
 
 
 def learn(
-    plan: Plan, histories: Histories, table: ItemTable, seed: int, options: RunOptions
+    plan: Plan,
+    histories: Histories,
+    table: ItemTable,
+    seed: int,
+    options: RunOptions,
+    people: People | None = None,
 ) -> Learned:
     """Build a network and run both stages.
 
@@ -95,18 +106,32 @@ def learn(
     seed : int
         Everything random derives from it.
     options : RunOptions
+    people : People, default=None
+        Attribute texts of the users.
 
     Returns
     -------
     Learned
+
+    Raises
+    ------
+    InvalidParameterError
+        If there are attribute texts, and the item encoder reads none.
     """
     seen = _seen(histories, len(table))
     with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
         items = plan.item_encoder.build(table, plan.dim, options)
         items.extend(table, seen, options)
         network = TasteNetwork(items, plan.user_encoder, plan.dim, plan.metric, seen)
+        if people is not None:
+            if not items.takes_text:
+                raise InvalidParameterError(
+                    "user_features needs an item encoder that reads text, such as "
+                    f"item_encoder='bert+id'; got {plan.item_encoder!r}."
+                )
+            network.read_people(people.texts.array.tolist(), options)
         learned = Learned(network, [], {})
-        _train(plan, learned, histories, None, seed, options, pretrain=True)
+        _train(plan, learned, histories, None, seed, options, people, pretrain=True)
     return learned
 
 
@@ -119,6 +144,7 @@ def learn_on(
     table: ItemTable,
     seed: int,
     options: RunOptions,
+    people: People | None = None,
 ) -> Learned:
     """Continue with the ranking stage on the histories of `users`, in a copy of `network`.
 
@@ -137,6 +163,8 @@ def learn_on(
         Of all items: those that the network knows, then the new ones.
     seed : int
     options : RunOptions
+    people : People, default=None
+        Attribute texts of the users: those that the network knows, then the new ones.
 
     Returns
     -------
@@ -149,45 +177,14 @@ def learn_on(
     with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
         network.items.extend(table, seen, options)
         network.seen = seen.to(network.seen.device)
+        if people is not None and len(people.texts) > len(network.people_texts):
+            network.read_people(people.texts.array[len(network.people_texts) :].tolist(), options)
         learned = Learned(network, [], copy.deepcopy(optimizer_state))
         users = rehearsed(
             users, histories.n_users, plan.rehearsal, torch_generator(seed, _REHEARSAL)
         )
-        _train(plan, learned, histories, users, seed, options, pretrain=False)
+        _train(plan, learned, histories, users, seed, options, people, pretrain=False)
     return learned
-
-
-def rehearsed(
-    users: np.ndarray, n_users: int, share: float, generator: torch.Generator
-) -> np.ndarray:
-    """Return `users` and a random share of the others, in order: old tastes are not forgotten.
-
-    Parameters
-    ----------
-    users : int64 ndarray
-    n_users : int
-        Users there are.
-    share : float
-        In [0, 1].
-    generator : torch.Generator
-
-    Returns
-    -------
-    int64 ndarray
-
-    Notes
-    -----
-    Rehearsal of old examples: Robins, "Catastrophic Forgetting, Rehearsal and Pseudorehearsal",
-    Connection Science, 1995.
-
-    Examples
-    --------
-    >>> rehearsed(np.array([4]), 5, 0.5, torch.Generator().manual_seed(0)).tolist()
-    [0, 1, 4]
-    """
-    others = np.setdiff1d(np.arange(n_users), users)
-    picks = torch.randperm(len(others), generator=generator)[: round(share * len(others))]
-    return np.union1d(users, others[picks.numpy()])
 
 
 def _train(
@@ -197,22 +194,29 @@ def _train(
     users: np.ndarray | None,
     seed: int,
     options: RunOptions,
+    people: People | None,
     *,
     pretrain: bool,
 ) -> None:
-    subset = None if users is None else _only(histories, users)
+    subset = None if users is None else only_users(histories, users)
+    told = None
+    if people is not None:
+        told = people.of(np.arange(histories.n_users) if users is None else users)
     left, holdout = hold_out(
         histories if subset is None else subset,
         plan.validation_fraction,
         torch_generator(seed, _HOLDOUT),
+        told,
     )
     counts = torch.bincount(torch.from_numpy(histories.items), minlength=len(learned.network.seen))
     stages: list[tuple[str, type[Step], int]] = (
         [("pretrain", PretrainStep, plan.pretrain_epochs)] if pretrain else []
     )
     stages.append(("fit", RankingStep, plan.epochs))
-    max_length = learned.network.users.max_length
-    batch_source = _batch_source(plan, max_length, left, torch_generator(seed, _BATCHES))
+    # In a batch, texts have the codes behind the items.
+    leads = None if told is None else np.where(told >= 0, len(learned.network.seen) + told, -1)
+    room = learned.network.room
+    batch_source = _batch_source(plan, room, left, torch_generator(seed, _BATCHES), leads)
     device = options.torch_device
     for name, step_type, n_epochs in stages:
         network = learned.network
@@ -235,6 +239,7 @@ def _train(
             plan.weight_decay,
             options,
             validate=_validator(network, holdout, options) if ranking else None,
+            refresh=None if people is None else partial(network.refresh_people, options),
             patience=plan.patience,
             keep_start=not pretrain,
             averaging=plan.averaging,
@@ -257,12 +262,16 @@ def _validator(
 
 
 def _batch_source(
-    plan: Plan, max_length: int, histories: Histories, generator: torch.Generator
+    plan: Plan,
+    max_length: int,
+    histories: Histories,
+    generator: torch.Generator,
+    leads: np.ndarray | None,
 ) -> Callable[[], tuple[Iterable[Batch], int]]:
     users = np.arange(histories.n_users)
 
     def batches() -> tuple[Iterable[Batch], int]:
-        windows = cut_windows(histories, users, max_length, generator)
+        windows = cut_windows(histories, users, max_length, generator, leads)
         n_batches = -(-len(windows) // plan.batch_size)
         return iterate_batches(windows, plan.batch_size, generator), n_batches
 
@@ -273,14 +282,6 @@ def _objective_for(network: TasteNetwork, n_items: int) -> Any:
     if network.items.is_live:
         return SampledSoftmaxObjective(n_negatives=64)
     return SoftmaxObjective() if n_items <= _FULL_SOFTMAX_ITEMS else SampledSoftmaxObjective()
-
-
-def _only(histories: Histories, users: np.ndarray) -> Histories:
-    """Return the histories of `users` alone, numbered anew."""
-    indptr, items = histories.gather(users)
-    rows = [histories.row(user) for user in users.tolist()] if histories.weights is not None else []
-    weights = np.concatenate([row.weights for row in rows]) if rows else None
-    return Histories(indptr, items, None, weights, n_users=len(users))
 
 
 def _seen(histories: Histories, n_items: int) -> torch.Tensor:

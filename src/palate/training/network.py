@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from palate.data.batches import pad_recent
 from palate.encoders.user.pooled import PooledEncoder
+from palate.exceptions import InvalidParameterError, MissingContentError
 from palate.ops.similarity import as_dot_product
 from palate.protocols import ItemModule, UserEncoder
 
@@ -37,6 +41,7 @@ class TasteNetwork(nn.Module):
     """
 
     seen: Tensor
+    people: Tensor | None
 
     def __init__(
         self, items: ItemModule, user_encoder: UserEncoder, dim: int, metric: str, seen: Tensor
@@ -48,6 +53,57 @@ class TasteNetwork(nn.Module):
         self.metric = metric
         self.mask_vector = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(_START_SCALE[metric])))
+        # What the item encoder read in attribute texts; None without `user_features`.
+        self.register_buffer("people", None)
+        self.people_texts: tuple[str, ...] = ()
+
+    @property
+    def room(self) -> int:
+        """The most recent events that are read: attributes take the place of one."""
+        return self.users.max_length - (self.people is not None)
+
+    def read_people(self, texts: Sequence[str], context: Any) -> None:
+        """Read more attribute texts: what training does not change is computed here, once.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the item encoder reads no text, or the user encoder has no room beside attributes.
+        """
+        if self.people is None and self.users.max_length < 2:
+            raise InvalidParameterError(
+                "max_length must be at least 2 with user_features, which take one place; got "
+                f"{self.users.max_length}."
+            )
+        try:
+            read = self.items.read_texts(list(texts), context).to(self.mask_vector.device)
+        except (NotImplementedError, MissingContentError) as error:
+            raise InvalidParameterError(
+                "user_features needs an item encoder that reads text (with read_texts and "
+                "place_texts), such as item_encoder='bert+id'; got "
+                f"{type(self.items).__name__}."
+            ) from error
+        self.people = read if self.people is None else torch.cat([self.people, read])
+        self.people_texts = (*self.people_texts, *texts)
+
+    def with_people(self, texts: Sequence[str], context: Any) -> TasteNetwork:
+        """Return a network that knows more attribute texts and shares everything else."""
+        other = copy.copy(self)
+        vars(other)["_buffers"] = dict(self._buffers)
+        with torch.inference_mode(False), torch.no_grad():
+            other.read_people(texts, context)
+        return other
+
+    def person_vectors(self, codes: Tensor) -> Tensor:
+        """Return the vectors (n, dim) of attribute texts, by the item encoder's projection."""
+        assert self.people is not None
+        return self.items.place_texts(self.people[codes])
+
+    def refresh_people(self, context: Any) -> None:
+        """Read all attribute texts again where what reads them is trained."""
+        if self.people is not None and self.items.is_live:
+            read = self.items.read_texts(list(self.people_texts), context)
+            self.people = read.to(self.people.device)
 
     def logits_as_product(
         self, users: Tensor, items: Tensor, temperature: float | None = None
@@ -68,7 +124,13 @@ class TasteNetwork(nn.Module):
         return self.items(None)  # type: ignore[no-any-return]
 
     @torch.inference_mode()
-    def encode_histories(self, vectors: Tensor, indptr: np.ndarray, items: np.ndarray) -> Tensor:
+    def encode_histories(
+        self,
+        vectors: Tensor,
+        indptr: np.ndarray,
+        items: np.ndarray,
+        people: np.ndarray | None = None,
+    ) -> Tensor:
         """Return the user vector of each history: (n_rows, dim).
 
         Parameters
@@ -78,15 +140,28 @@ class TasteNetwork(nn.Module):
         indptr : int64 ndarray of shape (n_rows + 1,)
         items : int64 ndarray of shape (n_events,)
             Histories one after another, none of them empty.
+        people : int64 ndarray of shape (n_rows,), default=None
+            Attribute texts that stand before the recent events, -1 for none; a history with one
+            may be empty.
         """
-        lengths = np.minimum(np.diff(indptr), self.users.max_length)
-        order = np.argsort(lengths, kind="stable")
+        lengths = np.minimum(np.diff(indptr), self.room)
+        led = np.zeros(len(lengths), np.int64) if people is None else (people >= 0).astype(np.int64)
+        order = np.argsort(lengths + led, kind="stable")
         out = vectors.new_empty(len(lengths), vectors.shape[1])
         for start in range(0, len(order), _ENCODE_ROWS):
             rows = order[start : start + _ENCODE_ROWS]
             spans = [items[indptr[row + 1] - lengths[row] : indptr[row + 1]] for row in rows]
-            ends = np.concatenate([[0], np.cumsum(lengths[rows])])
+            if led.any():
+                spans = [
+                    np.append(np.zeros(n, np.int64), span)
+                    for n, span in zip(led[rows], spans, strict=True)
+                ]
+            ends = np.concatenate([[0], np.cumsum((lengths + led)[rows])])
             codes, mask = pad_recent(ends, np.concatenate(spans), self.users.max_length)
-            codes, mask = codes.to(vectors.device), mask.to(vectors.device)
-            out[torch.from_numpy(rows).to(out.device)] = self.users(vectors[codes], mask)
+            inputs, mask = vectors[codes.to(vectors.device)], mask.to(vectors.device)
+            if people is not None and led[rows].any():
+                first = torch.from_numpy(led[rows] > 0).to(vectors.device)
+                texts = torch.from_numpy(people[rows][led[rows] > 0]).to(vectors.device)
+                inputs[first, 0] = self.person_vectors(texts).to(inputs)
+            out[torch.from_numpy(rows).to(out.device)] = self.users(inputs, mask)
         return out

@@ -252,7 +252,20 @@ class BertItems(ItemModule):
 
     def encode_texts(self, texts: Sequence[str], context: RunOptions) -> Tensor:
         """Return the vectors of free texts, of which nothing is kept on disk."""
-        return self.projection(self._features(texts, context, None))  # type: ignore[no-any-return]
+        return self.place_texts(self._features(texts, context, None))
+
+    @property
+    def text_width(self) -> int:  # type: ignore[override]
+        """Directions that the whitening keeps."""
+        return self.matrix.shape[1]
+
+    def read_texts(self, texts: Sequence[str], context: RunOptions) -> Tensor:
+        """Return the whitened content (n, text_width) of texts, by way of the cache on disk."""
+        return self._features(texts, context, open_cache(context))
+
+    def place_texts(self, read: Tensor) -> Tensor:
+        """Return the vectors (n, dim) of texts, by the projection of the items."""
+        return self.projection(read)  # type: ignore[no-any-return]
 
     def refresh(self, context: RunOptions) -> None:
         """Read the whole catalogue again where BERT itself is trained."""

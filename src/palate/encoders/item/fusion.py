@@ -158,17 +158,34 @@ class FusedItems(ItemModule):
 
     def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
         """Return the sum of what the parts that take text make of `texts`."""
-        vectors = [
-            part.encode_texts(texts, context)  # type: ignore[operator]
-            for part in self.parts
-            if part.takes_text
-        ]
-        if not vectors:
+        vectors = [part.encode_texts(texts, context) for part in self._readers()]
+        return torch.stack(vectors).sum(0)
+
+    @property
+    def text_width(self) -> int:  # type: ignore[override]
+        """Width of what all the parts that take text read."""
+        return sum(part.text_width for part in self._readers())
+
+    def read_texts(self, texts: Sequence[str], context: Any) -> Tensor:
+        """Return what the parts that take text read in `texts`, side by side."""
+        return torch.cat([part.read_texts(texts, context) for part in self._readers()], 1)
+
+    def place_texts(self, read: Tensor) -> Tensor:
+        """Return the sum of what the parts that take text make of what they have read."""
+        parts = self._readers()
+        shares = read.split([part.text_width for part in parts], 1)
+        vectors = [part.place_texts(share) for part, share in zip(parts, shares, strict=True)]
+        return torch.stack(vectors).sum(0)
+
+    def _readers(self) -> list[ItemModule]:
+        """Return the parts that take text, or say that there is none."""
+        readers = [part for part in self.parts if part.takes_text]
+        if not readers:
             raise MissingContentError(
                 "texts need an item encoder with content, such as item_encoder='bert+id'; "
                 "got encoders of ids alone."
             )
-        return torch.stack(vectors).sum(0)
+        return readers  # type: ignore[return-value]
 
     def refresh(self, context: Any) -> None:
         """Refresh every part."""
