@@ -51,6 +51,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         Columns of the users table that are told to the item encoder as one short text, such as
         ``"age: 25; occupation: student"``, whose vector stands before a user's first event. It
         takes one place of the `max_length` that the user encoder reads, however long the history.
+        In a tenth of the training windows it is left out, for people without attributes.
     ranker : {"exact", "approximate"} or spec, default="exact"
         Finds the nearest items.
     objective : {"auto", "softmax", "sampled_softmax", "gbce"} or spec, default="auto"
@@ -378,9 +379,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         users : sequence of user ids, default=None
             Known users; all of them if no query is named.
         histories : sequence of sequences of item ids, default=None
-            People who need not be known; an event may also be a :class:`palate.Text`. With
-            `user_features`, a first one such as ``Text("age: 25; occupation: student")`` is what
-            the attributes of a known user are, as long as the history fits.
+            People who need not be known; an event may also be a :class:`palate.Text`. They come
+            without attributes: where those count, let `observe` take in the person.
         texts : sequence of sequences of str, default=None
             Histories told in words, such as ``[["I bought a book"]]``.
         k : int, default=10

@@ -151,7 +151,10 @@ def make_step(kind, network, objective=None, seed=0):
 
 def by_hand(network, batch, pool, bias=None):
     """Weighted cross-entropy of each position that has a target, one by one in float64."""
-    table = torch.cat([network.items(None), network.items.projection(network.people)])
+    read = network.items.read_texts(TEXTS, None)
+    apart = read - read.mean(0)
+    apart = apart / (apart.double() ** 2).sum(1).mean().sqrt()
+    table = torch.cat([network.items(None), network.items.projection(apart.float())])
     unit = table[:N].double() / table[:N].double().norm(dim=1, keepdim=True)
     total, mass = 0.0, 0.0
     for row, step in batch.scored.nonzero().tolist():
@@ -188,6 +191,22 @@ def test_the_projection_of_texts_is_learned(make_reader, all_led):
     make_step(RankingStep, network)(batch).backward()
     assert network.items.projection.weight.grad.abs().sum() > 0
     assert network.items.n_read == len(TEXTS)  # not in the step
+
+
+def test_attributes_are_what_tells_people_apart(make_network):
+    torch.manual_seed(0)
+    network = make_network(items=Reader())
+    network.read_people(TEXTS, None)
+    read = network.items.read_texts([*TEXTS, "later"], None).double()
+    spread = ((read[:3] - read[:3].mean(0)) ** 2).sum(1).mean().sqrt()
+    right = (read - read[:3].mean(0)) / spread
+    torch.testing.assert_close(network.people.double(), right[:3], rtol=0, atol=1e-6)
+    assert (network.people**2).sum(1).mean() == pytest.approx(1.0)
+    network.read_people(["later"], None)  # measured as the first ones were
+    torch.testing.assert_close(network.people.double(), right, rtol=0, atol=1e-6)
+    alone = make_network(items=Reader())
+    alone.read_people(TEXTS[:1], None)
+    assert alone.people.tolist() == [[0.0] * W]
 
 
 @pytest.mark.parametrize("lengths", [[1, 1, 1], [4, 6, 2, 1, 12]])

@@ -211,7 +211,9 @@ def _network(
         )
     if people is not None:
         network.people_texts = tuple(people.texts.array.tolist())
-        network.people = torch.empty(len(people.texts), items.text_width)
+        shape = (len(people.texts), items.text_width)
+        network.people, network.people_mean = torch.empty(shape), torch.empty(shape[1])
+        network.people_spread = torch.empty(())
     fill(network, weights, WEIGHTS, mapped=mapped)
     return network.to(options.torch_device).eval()
 

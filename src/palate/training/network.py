@@ -22,6 +22,8 @@ _START_SCALE = {"cosine": 1 / 0.07, "dot": 1.0, "euclidean": 1.0}
 _MAX_SCALE = 100.0
 # Histories encoded at once, sorted by length: little padding and bounded activations.
 _ENCODE_ROWS = 256
+# Attribute texts that differ less than this are one.
+_SAME = 1e-6
 
 
 class TasteNetwork(nn.Module):
@@ -42,6 +44,8 @@ class TasteNetwork(nn.Module):
 
     seen: Tensor
     people: Tensor | None
+    people_mean: Tensor | None
+    people_spread: Tensor | None
 
     def __init__(
         self, items: ItemModule, user_encoder: UserEncoder, dim: int, metric: str, seen: Tensor
@@ -54,7 +58,8 @@ class TasteNetwork(nn.Module):
         self.mask_vector = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(_START_SCALE[metric])))
         # What the item encoder read in attribute texts; None without `user_features`.
-        self.register_buffer("people", None)
+        for name in ("people", "people_mean", "people_spread"):
+            self.register_buffer(name, None)
         self.people_texts: tuple[str, ...] = ()
 
     @property
@@ -64,6 +69,8 @@ class TasteNetwork(nn.Module):
 
     def read_people(self, texts: Sequence[str], context: Any) -> None:
         """Read more attribute texts: what training does not change is computed here, once.
+
+        What the first of them have in common is taken away from all: see `_measure`.
 
         Raises
         ------
@@ -83,8 +90,21 @@ class TasteNetwork(nn.Module):
                 "place_texts), such as item_encoder='bert+id'; got "
                 f"{type(self.items).__name__}."
             ) from error
+        if self.people is None:
+            self._measure(read)
+        read = (read - self.people_mean) / self.people_spread
         self.people = read if self.people is None else torch.cat([self.people, read])
         self.people_texts = (*self.people_texts, *texts)
+
+    def _measure(self, read: Tensor) -> None:
+        """Find what attribute texts have in common, and how far they differ.
+
+        They all say "age" and "occupation": what tells people apart would drown in that. Without
+        it, they are as long as the content of items.
+        """
+        self.people_mean = read.mean(0)
+        spread = (read - self.people_mean).square().sum(1).mean().sqrt()
+        self.people_spread = torch.where(spread > _SAME, spread, torch.ones_like(spread))
 
     def with_people(self, texts: Sequence[str], context: Any) -> TasteNetwork:
         """Return a network that knows more attribute texts and shares everything else."""
@@ -102,8 +122,9 @@ class TasteNetwork(nn.Module):
     def refresh_people(self, context: Any) -> None:
         """Read all attribute texts again where what reads them is trained."""
         if self.people is not None and self.items.is_live:
-            read = self.items.read_texts(list(self.people_texts), context)
-            self.people = read.to(self.people.device)
+            read = self.items.read_texts(list(self.people_texts), context).to(self.people.device)
+            self._measure(read)
+            self.people = (read - self.people_mean) / self.people_spread
 
     def logits_as_product(
         self, users: Tensor, items: Tensor, temperature: float | None = None
