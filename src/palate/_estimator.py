@@ -90,7 +90,7 @@ def settings_of(histories: Histories) -> Settings:
     """Choose what "auto" stands for by the data that is learned from."""
     n_items = len(np.unique(histories.items))
     # Somebody known by attributes alone makes nothing sparser.
-    n_users = np.count_nonzero(np.diff(histories.indptr))
+    n_users = int(np.count_nonzero(np.diff(histories.indptr)))
     return settings_for(len(histories.items), n_users, n_items)
 
 

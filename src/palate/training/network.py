@@ -92,7 +92,7 @@ class TasteNetwork(nn.Module):
             ) from error
         if self.people is None:
             self._measure(read)
-        read = (read - self.people_mean) / self.people_spread
+        read = self._apart(read)
         self.people = read if self.people is None else torch.cat([self.people, read])
         self.people_texts = (*self.people_texts, *texts)
 
@@ -105,6 +105,11 @@ class TasteNetwork(nn.Module):
         self.people_mean = read.mean(0)
         spread = (read - self.people_mean).square().sum(1).mean().sqrt()
         self.people_spread = torch.where(spread > _SAME, spread, torch.ones_like(spread))
+
+    def _apart(self, read: Tensor) -> Tensor:
+        assert self.people_mean is not None
+        assert self.people_spread is not None
+        return (read - self.people_mean) / self.people_spread
 
     def with_people(self, texts: Sequence[str], context: Any) -> TasteNetwork:
         """Return a network that knows more attribute texts and shares everything else."""
@@ -124,7 +129,7 @@ class TasteNetwork(nn.Module):
         if self.people is not None and self.items.is_live:
             read = self.items.read_texts(list(self.people_texts), context).to(self.people.device)
             self._measure(read)
-            self.people = (read - self.people_mean) / self.people_spread
+            self.people = self._apart(read)
 
     def logits_as_product(
         self, users: Tensor, items: Tensor, temperature: float | None = None
