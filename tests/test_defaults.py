@@ -12,7 +12,7 @@ from palate.exceptions import InvalidParameterError
 
 SMALL = Settings(64, 32, 15, 1, 1, 50, 0.3, shortcut=True)
 SPARSE = Settings(128, 128, 18, 1, 1, 50, 0.5, shortcut=True)
-DENSE = Settings(64, 16, 30, 2, 2, 200, 0.2)
+DENSE = Settings(128, 16, 20, 2, 2, 200, 0.2, shortcut=True)
 
 
 @pytest.mark.parametrize(

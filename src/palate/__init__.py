@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from palate._options import RunOptions
     from palate.data.items import Items
     from palate.data.knowledge import KnowledgeGraph
+    from palate.data.people import Users
     from palate.encoders.item.bert import BertEncoder, BertItemEncoder
     from palate.encoders.item.features import FeatureEncoder
     from palate.encoders.item.fusion import Fusion
@@ -51,6 +52,7 @@ _HOMES = {
     "SoftmaxObjective": "palate.training.objectives",
     "Text": "palate.queries",
     "TransformerEncoder": "palate.encoders.user.transformer",
+    "Users": "palate.data.people",
 }
 _MODULES = ("baselines", "datasets", "export", "metrics", "model_selection", "ops", "testing")
 
@@ -74,6 +76,7 @@ __all__ = [
     "SoftmaxObjective",
     "Text",
     "TransformerEncoder",
+    "Users",
     "__version__",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,7 @@ from palate._inputs import (
     Coded,
     check_form,
     code_interactions,
+    code_observed,
     is_histories,
     plain_array,
     read_interactions,
@@ -27,15 +29,17 @@ from palate.data.frames import Events, check_ids, id_column, is_frame, make_fram
 from palate.data.histories import CodedEvents, Histories, sortable_times
 from palate.data.items import ItemTable
 from palate.data.lists import id_list
+from palate.data.people import add_people
 from palate.data.vocabulary import Vocabulary
 from palate.defaults import AUTO, STANDALONE, Settings, check_int_or_auto, fill_spec, settings_for
+from palate.encoders.item.features import check_columns as check_columns_named
 from palate.encoders.item.ids import IdEncoder
 from palate.exceptions import DataLeakWarning, InvalidInputError, InvalidParameterError
 from palate.learning import Learned, Plan
 from palate.metrics import rank_metrics
 from palate.metrics.ranking import ACCURACY_METRICS
 from palate.ops.similarity import METRICS
-from palate.queries import report_unsupported, user_queries
+from palate.queries import Queries, report_unsupported, user_queries
 from palate.serving import Catalogue, Learning, Serving, top_items
 
 # Integers up to here are floats too; larger ids would come out changed.
@@ -72,6 +76,9 @@ def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -
         mean_weight=_average_weight(rec, "mean_weight"),
         content_weight=_average_weight(rec, "content_weight"),
         patience=None if rec.patience is None else check_int("patience", rec.patience, minimum=1),
+        user_features=None
+        if rec.user_features is None
+        else check_columns_named("user_features", rec.user_features),
     )
 
 
@@ -84,7 +91,9 @@ def width_of(rec: Any) -> int:
 def settings_of(histories: Histories) -> Settings:
     """Choose what "auto" stands for by the data that is learned from."""
     n_items = len(np.unique(histories.items))
-    return settings_for(len(histories.items), histories.n_users, n_items)
+    # Somebody known by attributes alone makes nothing sparser.
+    n_users = int(np.count_nonzero(np.diff(histories.indptr)))
+    return settings_for(len(histories.items), n_users, n_items)
 
 
 def _averaging(rec: Any) -> float | None:
@@ -111,7 +120,7 @@ def _average_weight(rec: Any, name: str) -> float | None:
 
 def architecture(rec: Any) -> dict[str, Any]:
     """Return copies of the parameters that weights depend on: set_params may change them later."""
-    names = ("user_encoder", "item_encoder", "item_features", "metric", "dim")
+    names = ("user_encoder", "item_encoder", "item_features", "user_features", "metric", "dim")
     return {name: clone(getattr(rec, name), safe=False) for name in names}
 
 
@@ -180,9 +189,9 @@ def note_columns(rec: Any, X: Any, n_columns: int | None) -> None:
             rec.feature_names_in_ = np.array(names, dtype=object)
 
 
-def code_afresh(X: Any, items: Any, planned: Plan) -> Coded:
+def code_afresh(X: Any, items: Any, users: Any, planned: Plan) -> Coded:
     """Code the input of `fit`."""
-    return code_interactions(
+    coded = code_interactions(
         X,
         items,
         users=Vocabulary(),
@@ -190,11 +199,14 @@ def code_afresh(X: Any, items: Any, planned: Plan) -> Coded:
         table=ItemTable.without_content(0),
         needs_content=reads_content(planned.item_encoder),
     )
+    people, known = add_people(None, users, planned.user_features, coded.users)
+    return replace(coded, users=known, people=people)
 
 
-def code_more(X: Any, items: Any, before: Serving) -> Coded:
+def code_more(rec: Any, X: Any, items: Any, users: Any) -> Coded:
     """Code the input of `partial_fit`."""
-    return code_interactions(
+    before: Serving = rec._serving
+    coded = code_interactions(
         X,
         items,
         users=before.users,
@@ -202,6 +214,24 @@ def code_more(X: Any, items: Any, before: Serving) -> Coded:
         table=before.table,
         needs_content=before.network.items.has_content,
     )
+    people, known = add_people(before.people, users, features_of(rec), coded.users)
+    return replace(coded, users=known, people=people)
+
+
+def features_of(rec: Any) -> list[str] | None:
+    """Return the user features that a fitted recommender learned from."""
+    return rec._architecture.get("user_features")  # type: ignore[no-any-return]
+
+
+def observed(rec: Any, X: Any, users: Any, on_unsupported: str) -> Serving:
+    """Return the model after more events and more known about people; no weight changes."""
+    serving: Serving = rec._serving
+    events, known, unknown = code_observed(X, serving.users, serving.items)
+    report_unsupported("items in X", unknown.tolist(), on_unsupported)
+    people = serving.people
+    if users is not None:
+        people, known = add_people(people, users, features_of(rec), known)
+    return serving.with_events(events, known).with_people(people, rec._options())
 
 
 def serve(
@@ -213,6 +243,7 @@ def serve(
     return Serving(
         *(coded.users, coded.items, coded.table, histories, learned.network, vectors, ranker),
         before.then(learned),
+        coded.people,
     )
 
 
@@ -234,6 +265,13 @@ def users_of_rows(rec: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
         users = check_ids(array[:, 0], "user_id")
     distinct = Vocabulary().extend(users)
     return distinct.array, distinct.codes(users)
+
+
+def known_queries(serving: Catalogue, users: Any, on_unsupported: str) -> Queries:
+    """Return the queries of known users: histories, and attributes where there are any."""
+    people = getattr(serving, "people", None)
+    n_items = len(serving.items)
+    return user_queries(users, serving.users, serving.histories, n_items, on_unsupported, people)
 
 
 def padded_ids(codes: np.ndarray, items: Vocabulary, k: int) -> np.ndarray:
@@ -286,9 +324,7 @@ def score(
     known = serving.users.codes(users.array) >= 0
     unknown = users.array[~known].tolist()
     report_unsupported("users in X", unknown, "warn", "They count as misses.")
-    queries = user_queries(
-        users.array[known], serving.users, serving.histories, len(serving.items), "ignore"
-    )
+    queries = known_queries(serving, users.array[known], "ignore")
     warn_of_leaks(serving, events)
     _, codes = top_items(serving, queries, k, options, filter_viewed=filter_viewed)
     ranked = np.full((len(users), max(1, codes.shape[1])), -1, np.int64)
@@ -305,6 +341,7 @@ def warn_of_leaks(serving: Catalogue, events: Events) -> None:
     times = sortable_times(events.timestamp)
     codes = serving.users.codes(events.user_id)
     known = np.flatnonzero(codes >= 0)
+    known = known[serving.histories.lengths(codes[known]) > 0]
     users, rows = np.unique(codes[known], return_inverse=True)
     last = None if times is None or not len(users) else serving.histories.last_times(users)
     if times is None or last is None or (last.dtype.kind == "M") != (times.dtype.kind == "M"):

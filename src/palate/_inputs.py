@@ -13,6 +13,7 @@ from palate.data.frames import Events, is_frame, read_events
 from palate.data.histories import CodedEvents, sortable_times
 from palate.data.items import ItemTable, read_items
 from palate.data.lists import given, history_rows, id_list
+from palate.data.people import People
 from palate.data.vocabulary import Vocabulary, as_id_array
 from palate.exceptions import InvalidInputError, MissingContentError
 from palate.queries import Text
@@ -29,12 +30,15 @@ class Coded:
         Those known before, and the new ids behind them.
     table : ItemTable
         One row an item.
+    people : People or None
+        What `user_features` tells of the users.
     """
 
     events: CodedEvents
     users: Vocabulary
     items: Vocabulary
     table: ItemTable
+    people: People | None = None
 
 
 def is_histories(X: Any) -> bool:

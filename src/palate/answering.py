@@ -77,7 +77,7 @@ class Asking:
             scores[start : start + size], codes[start : start + size] = blended(
                 partial(self.nearest, part),
                 self.serving.popularity,
-                self.prior / np.diff(part.indptr),
+                self.prior / np.maximum(1, np.diff(part.indptr)),  # attributes alone: as one
                 k,
                 self.include,
                 self.exclude,

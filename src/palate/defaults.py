@@ -51,16 +51,16 @@ class Settings:
 STANDALONE = Settings()
 _SMALL = Settings(batch_size=32, epochs=15, n_layers=1, dropout=0.3, shortcut=True)
 _SPARSE = Settings(dim=128, epochs=18, n_layers=1, dropout=0.5, shortcut=True)
-_DENSE = Settings(batch_size=16, n_heads=2, max_length=200)
+_DENSE = Settings(dim=128, batch_size=16, epochs=20, n_heads=2, max_length=200, shortcut=True)
 
 
 def settings_for(n_events: int, n_users: int, n_items: int) -> Settings:
     """Choose the settings for a data set.
 
     Dense sets (50 events a user or more) get two layers that read 200 events; others one layer
-    that reads 50 and a shortcut past it: narrow and with small batches below 2,000 items, from
-    there on wide and with much dropout. At least 200 steps are planned (in at most 60 epochs), and,
-    from five epochs on, at most 30 million events.
+    that reads 50: narrow and with small batches below 2,000 items, from there on wide and with much
+    dropout. All have a shortcut past the layers. At least 200 steps are planned (in at most 60
+    epochs), and, from five epochs on, at most 30 million events.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from palate._random import ModuleSeed, torch_generator
 from palate.data.batches import Batch, cut_windows, iterate_batches
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
+from palate.data.people import People
+from palate.data.rehearsal import only_users, rehearsed
 from palate.exceptions import InvalidParameterError
 from palate.training.loop import Stage, run_stage
 from palate.training.network import TasteNetwork
@@ -54,6 +57,7 @@ class Plan:
         Share of the other users whom learning on repeats.
     mean_weight, content_weight : float or None
         What the plain averages of a history count in answers; None is chosen by the held-out users.
+    user_features : list of str or None
     """
 
     user_encoder: Any
@@ -73,6 +77,7 @@ class Plan:
     rehearsal: float = 0.0
     mean_weight: float | None = 0.0
     content_weight: float | None = 0.0
+    user_features: list[str] | None = None
 
 
 @dataclass
@@ -94,7 +99,12 @@ class Learned:
 
 
 def learn(
-    plan: Plan, histories: Histories, table: ItemTable, seed: int, options: RunOptions
+    plan: Plan,
+    histories: Histories,
+    table: ItemTable,
+    seed: int,
+    options: RunOptions,
+    people: People | None = None,
 ) -> Learned:
     """Build a network and run both stages.
 
@@ -107,10 +117,17 @@ def learn(
     seed : int
         Everything random derives from it.
     options : RunOptions
+    people : People, default=None
+        Attribute texts of the users.
 
     Returns
     -------
     Learned
+
+    Raises
+    ------
+    InvalidParameterError
+        If there are attribute texts, and the item encoder reads none.
     """
     seen = _seen(histories, len(table))
     with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
@@ -118,8 +135,15 @@ def learn(
         items.extend(table, seen, options)
         network = TasteNetwork(items, plan.user_encoder, plan.dim, plan.metric, seen)
         _check_content_weight(plan, network)
+        if people is not None:
+            if not items.takes_text:
+                raise InvalidParameterError(
+                    "user_features needs an item encoder that reads text, such as "
+                    f"item_encoder='bert+id'; got {plan.item_encoder!r}."
+                )
+            network.read_people(people.texts.array.tolist(), options)
         learned = Learned(network, [], {})
-        _train(plan, learned, histories, None, seed, options, pretrain=True)
+        _train(plan, learned, histories, None, seed, options, people, pretrain=True)
     return learned
 
 
@@ -132,6 +156,7 @@ def learn_on(
     table: ItemTable,
     seed: int,
     options: RunOptions,
+    people: People | None = None,
 ) -> Learned:
     """Continue with the ranking stage on the histories of `users`, in a copy of `network`.
 
@@ -150,6 +175,8 @@ def learn_on(
         Of all items: those that the network knows, then the new ones.
     seed : int
     options : RunOptions
+    people : People, default=None
+        Attribute texts of the users: those that the network knows, then the new ones.
 
     Returns
     -------
@@ -163,45 +190,14 @@ def learn_on(
         network.items.extend(table, seen, options)
         network.seen = seen.to(network.seen.device)
         _check_content_weight(plan, network)
+        if people is not None and len(people.texts) > len(network.people_texts):
+            network.read_people(people.texts.array[len(network.people_texts) :].tolist(), options)
         learned = Learned(network, [], copy.deepcopy(optimizer_state))
         users = rehearsed(
             users, histories.n_users, plan.rehearsal, torch_generator(seed, _REHEARSAL)
         )
-        _train(plan, learned, histories, users, seed, options, pretrain=False)
+        _train(plan, learned, histories, users, seed, options, people, pretrain=False)
     return learned
-
-
-def rehearsed(
-    users: np.ndarray, n_users: int, share: float, generator: torch.Generator
-) -> np.ndarray:
-    """Return `users` and a random share of the others, in order: old tastes are not forgotten.
-
-    Parameters
-    ----------
-    users : int64 ndarray
-    n_users : int
-        Users there are.
-    share : float
-        In [0, 1].
-    generator : torch.Generator
-
-    Returns
-    -------
-    int64 ndarray
-
-    Notes
-    -----
-    Rehearsal of old examples: Robins, "Catastrophic Forgetting, Rehearsal and Pseudorehearsal",
-    Connection Science, 1995.
-
-    Examples
-    --------
-    >>> rehearsed(np.array([4]), 5, 0.5, torch.Generator().manual_seed(0)).tolist()
-    [0, 1, 4]
-    """
-    others = np.setdiff1d(np.arange(n_users), users)
-    picks = torch.randperm(len(others), generator=generator)[: round(share * len(others))]
-    return np.union1d(users, others[picks.numpy()])
 
 
 def _train(
@@ -211,22 +207,29 @@ def _train(
     users: np.ndarray | None,
     seed: int,
     options: RunOptions,
+    people: People | None,
     *,
     pretrain: bool,
 ) -> None:
-    subset = None if users is None else _only(histories, users)
+    subset = None if users is None else only_users(histories, users)
+    told = None
+    if people is not None:
+        told = people.of(np.arange(histories.n_users) if users is None else users)
     left, holdout = hold_out(
         histories if subset is None else subset,
         plan.validation_fraction,
         torch_generator(seed, _HOLDOUT),
+        told,
     )
     counts = torch.bincount(torch.from_numpy(histories.items), minlength=len(learned.network.seen))
     stages: list[tuple[str, type[Step], int]] = (
         [("pretrain", PretrainStep, plan.pretrain_epochs)] if pretrain else []
     )
     stages.append(("fit", RankingStep, plan.epochs))
-    max_length = learned.network.users.max_length
-    batch_source = _batch_source(plan, max_length, left, torch_generator(seed, _BATCHES))
+    # In a batch, texts have the codes behind the items.
+    leads = None if told is None else np.where(told >= 0, len(learned.network.seen) + told, -1)
+    room = learned.network.room
+    batch_source = _batch_source(plan, room, left, torch_generator(seed, _BATCHES), leads)
     device = options.torch_device
     for name, step_type, n_epochs in stages:
         network = learned.network
@@ -249,6 +252,7 @@ def _train(
             plan.weight_decay,
             options,
             validate=_validator(network, holdout, options) if ranking else None,
+            refresh=None if people is None else partial(network.refresh_people, options),
             patience=plan.patience,
             keep_start=not pretrain,
             averaging=plan.averaging,
@@ -299,12 +303,16 @@ def _validator(
 
 
 def _batch_source(
-    plan: Plan, max_length: int, histories: Histories, generator: torch.Generator
+    plan: Plan,
+    max_length: int,
+    histories: Histories,
+    generator: torch.Generator,
+    leads: np.ndarray | None,
 ) -> Callable[[], tuple[Iterable[Batch], int]]:
     users = np.arange(histories.n_users)
 
     def batches() -> tuple[Iterable[Batch], int]:
-        windows = cut_windows(histories, users, max_length, generator)
+        windows = cut_windows(histories, users, max_length, generator, leads)
         n_batches = -(-len(windows) // plan.batch_size)
         return iterate_batches(windows, plan.batch_size, generator), n_batches
 
@@ -315,14 +323,6 @@ def _objective_for(network: TasteNetwork, n_items: int) -> Any:
     if network.items.is_live:
         return SampledSoftmaxObjective(n_negatives=64)
     return SoftmaxObjective() if n_items <= _FULL_SOFTMAX_ITEMS else SampledSoftmaxObjective()
-
-
-def _only(histories: Histories, users: np.ndarray) -> Histories:
-    """Return the histories of `users` alone, numbered anew."""
-    indptr, items = histories.gather(users)
-    rows = [histories.row(user) for user in users.tolist()] if histories.weights is not None else []
-    weights = np.concatenate([row.weights for row in rows]) if rows else None
-    return Histories(indptr, items, None, weights, n_users=len(users))
 
 
 def _seen(histories: Histories, n_items: int) -> torch.Tensor:

@@ -74,6 +74,8 @@ class ItemModule(nn.Module):
         Whether items that were never trained on get a meaningful vector.
     takes_text : bool
         Whether :meth:`encode_texts` works.
+    text_width : int
+        Width of what :meth:`read_texts` returns.
     is_live : bool
         Whether vectors are too costly to compute for the whole catalogue at every training step,
         so that training must sample its candidates.
@@ -81,6 +83,7 @@ class ItemModule(nn.Module):
 
     has_content: bool = False
     takes_text: bool = False
+    text_width: int = 0
     is_live: bool = False
 
     def forward(self, codes: Tensor | None = None, *, content_only: bool = False) -> Tensor:
@@ -108,9 +111,21 @@ class ItemModule(nn.Module):
         """
         return None
 
-    def read_texts(self, texts: Sequence[str], context: Any) -> tuple[Tensor, Tensor | None]:
+    def hear_texts(self, texts: Sequence[str], context: Any) -> tuple[Tensor, Tensor | None]:
         """Return the vectors (n, dim) of free texts and their content, as of :meth:`content`."""
         return self.encode_texts(texts, context), None
+
+    def read_texts(self, texts: Sequence[str], context: Any) -> Tensor:
+        """Return what training does not change of free texts: (n, text_width), without gradient.
+
+        Together with :meth:`place_texts` it is :meth:`encode_texts` in two steps, the first of them
+        taken once. The attributes of users need it; nothing else does.
+        """
+        raise NotImplementedError
+
+    def place_texts(self, read: Tensor) -> Tensor:
+        """Return the vectors (n, dim) of texts that :meth:`read_texts` has read."""
+        raise NotImplementedError
 
     def refresh(self, context: Any) -> None:
         """Bring what is stored for the catalogue up to date after a training epoch."""

@@ -12,6 +12,7 @@ from palate._validation import check_choice, warn_caller
 from palate.data.checks import shown
 from palate.data.histories import Histories
 from palate.data.lists import given, history_rows, id_list, is_list_of_lists
+from palate.data.people import People
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import (
     InvalidInputError,
@@ -56,6 +57,9 @@ class Queries:
     items : int64 ndarray of shape (n_events,)
         Item codes; a code of ``n_items + i`` stands for text i.
     texts : tuple of str
+    n_items : int
+    people : int64 ndarray of shape (n_queries,), default=None
+        Codes of attribute texts that stand before the events, -1 for none.
     """
 
     labels: np.ndarray
@@ -63,20 +67,23 @@ class Queries:
     items: np.ndarray
     texts: tuple[str, ...] = ()
     n_items: int = 0
+    people: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def told(self) -> np.ndarray:
-        """Whether each query has an event: bool (n_queries,)."""
-        return np.diff(self.indptr) > 0
+        """Whether each query has an event or attributes: bool (n_queries,)."""
+        told = np.diff(self.indptr) > 0
+        return told if self.people is None else told | (self.people >= 0)
 
     def only_told(self) -> Queries:
-        """Return the queries that have an event."""
+        """Return the queries that have an event or attributes."""
         told = self.told
         indptr = np.append(self.indptr[:-1][told], self.indptr[-1])
-        return Queries(self.labels[told], indptr, self.items, self.texts, self.n_items)
+        people = None if self.people is None else self.people[told]
+        return Queries(self.labels[told], indptr, self.items, self.texts, self.n_items, people)
 
     def __getitem__(self, span: slice) -> Queries:
         start, stop, _ = span.indices(len(self))
@@ -84,7 +91,8 @@ class Queries:
         indptr = self.indptr[start : stop + 1]
         items = self.items[indptr[0] : indptr[-1]]
         if not self.texts:
-            return Queries(self.labels[span], indptr - indptr[0], items, (), self.n_items)
+            people = None if self.people is None else self.people[span]
+            return Queries(self.labels[span], indptr - indptr[0], items, (), self.n_items, people)
         # Only the texts of these rows are encoded with them, so memory stays bounded.
         spoken = items >= self.n_items
         used, places = np.unique(items[spoken], return_inverse=True)
@@ -114,11 +122,17 @@ def report_unsupported(
 
 
 def user_queries(
-    users: Any, vocabulary: Vocabulary, histories: Histories, n_items: int, on_unsupported: str
+    users: Any,
+    vocabulary: Vocabulary,
+    histories: Histories,
+    n_items: int,
+    on_unsupported: str,
+    people: People | None = None,
 ) -> Queries:
     """Return the queries of known users, in the order given; None asks for every user.
 
-    With ``"popular"``, unknown users and those without events have queries too, empty ones.
+    With ``"popular"``, unknown users and those without events or attributes (`people`) have queries
+    too, empty ones.
     """
     if users is None:
         codes, ids = np.arange(len(vocabulary)), vocabulary.array
@@ -130,11 +144,17 @@ def user_queries(
     if on_unsupported is POPULAR and not known.all():
         vocabulary = vocabulary.extend(ids[~known])  # a user beyond the histories has no event
         codes, known = vocabulary.codes(ids), np.ones(len(ids), bool)
+    told = None if people is None else people.of(codes)
     if on_unsupported is not POPULAR:
         known[known] = histories.lengths(codes[known]) > 0
+        if told is not None:
+            known |= told >= 0
+            if users is not None:  # by name, somebody of whom nothing is left is as unknown
+                report_unsupported("users", ids[~known & (codes >= 0)].tolist(), on_unsupported)
     indptr, items = histories.gather(codes[known])
     # The vocabulary's own ids: the caller's list need not be of their type.
-    return Queries(vocabulary.ids(codes[known]), indptr, items, (), n_items)
+    labels = vocabulary.ids(codes[known])
+    return Queries(labels, indptr, items, (), n_items, None if told is None else told[known])
 
 
 def history_queries(

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from palate import _estimator as estimator
 from palate import persistence
-from palate._inputs import code_list, code_observed, is_histories
+from palate._inputs import code_list, is_histories
 from palate._options import RunOptions
 from palate._parts import NamedPartsMixin
 from palate._random import draw_seed
@@ -31,7 +31,6 @@ from palate.queries import (
     history_queries,
     report_unsupported,
     text_queries,
-    user_queries,
 )
 from palate.serving import NOTHING_LEARNED, Serving, top_items
 
@@ -48,6 +47,11 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     item_features : list of str, default=None
         Columns of the item table that are learned from too: categories, lists of labels, numbers
         and times, as :class:`palate.FeatureEncoder` reads them.
+    user_features : list of str, default=None
+        Columns of the users table that are told to the item encoder as one short text, such as
+        ``"age: 25; occupation: student"``, whose vector stands before a user's first event. It
+        takes one place of the `max_length` that the user encoder reads, however long the history.
+        In a tenth of the training windows it is left out, for people without attributes.
     ranker : {"exact", "approximate"} or spec, default="exact"
         Finds the nearest items.
     objective : {"auto", "softmax", "sampled_softmax", "gbce"} or spec, default="auto"
@@ -97,7 +101,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     item_vectors_ : float32 ndarray of shape (n_items, width)
         Its vectors: `dim` columns, and those of the content where it counts.
     user_ids_ : ndarray of shape (n_users,)
-        The users with a history.
+        The users with a history or attributes.
     history_ : list of dict
         For each epoch: ``stage, epoch, loss, ndcg@10, seconds``.
     settings_ : Settings
@@ -134,6 +138,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         item_encoder: Any = "bert+id",
         *,
         item_features: list[str] | None = None,
+        user_features: list[str] | None = None,
         ranker: Any = "exact",
         objective: Any = "auto",
         metric: str = "cosine",
@@ -155,6 +160,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         self.user_encoder = user_encoder
         self.item_encoder = item_encoder
         self.item_features = item_features
+        self.user_features = user_features
         self.ranker = ranker
         self.objective = objective
         self.metric = metric
@@ -179,7 +185,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     # ---- learning
 
     @with_n_jobs
-    def fit(self, X: Any, y: Any = None, *, items: Any = None) -> Recommender:
+    def fit(self, X: Any, y: Any = None, *, items: Any = None, users: Any = None) -> Recommender:
         """Learn from scratch: the pretraining stage, then the ranking stage.
 
         Parameters
@@ -194,6 +200,11 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             ``item_id`` and content columns; needed by item encoders that read content, with which
             items without events join the catalogue too. Inside cross-validation wrap it in
             :class:`palate.Items`.
+        users : table or Users, default=None
+            ``user_id`` and the columns that `user_features` names: needed with it, and refused
+            without. Values may be missing; who has none, or no row, has no attributes, and who has
+            no event can be recommended to by attributes alone. Inside cross-validation wrap it in
+            :class:`palate.Users`.
 
         Returns
         -------
@@ -212,11 +223,12 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         """
         plan = estimator.plan(self)
         n_columns = estimator.check_columns(self, X, reset=True)
-        coded = estimator.code_afresh(X, items, plan)
+        coded = estimator.code_afresh(X, items, users, plan)
         histories = Histories.from_events(coded.events, len(coded.users))
         options, settings = self._options(), estimator.settings_of(histories)
         plan = estimator.plan(self, settings=settings)
-        learned = learn(plan, histories, coded.table, draw_seed(self.random_state), options)
+        seed = draw_seed(self.random_state)
+        learned = learn(plan, histories, coded.table, seed, options, coded.people)
         serving = estimator.serve(plan, learned, coded, histories, NOTHING_LEARNED)
         estimator.note_columns(self, X, n_columns)
         self._library = native_namespace(X)
@@ -227,7 +239,13 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
 
     @with_n_jobs
     def partial_fit(
-        self, X: Any, y: Any = None, *, items: Any = None, epochs: int | None = None
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        items: Any = None,
+        users: Any = None,
+        epochs: int | None = None,
     ) -> Recommender:
         """Learn on: new users, items and events; weights and optimiser go on from where they are.
 
@@ -246,6 +264,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             Content of the new items; rows of known items are ignored. Where the item encoder
             reads content, rows without events join the catalogue: in a replay of the past, pass
             only what was on sale by then.
+        users : table or Users, default=None
+            Attributes of new users, and new attributes of known ones: a user's latest row counts.
         epochs : int, default=None
             Most epochs, by default the parameter `epochs`.
 
@@ -256,10 +276,10 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         """
         if not hasattr(self, "_serving"):
             if epochs is None:
-                return self.fit(X, y, items=items)
+                return self.fit(X, y, items=items, users=users)
             planned, self.epochs = self.epochs, epochs
             try:
-                return self.fit(X, y, items=items)
+                return self.fit(X, y, items=items, users=users)
             finally:
                 self.epochs = planned
         plan = estimator.plan(self, epochs, self.settings_)
@@ -267,7 +287,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         with self._lock:
             before, options = self._serving, self._options()
             estimator.check_same_metric(self.metric, before)
-            coded = estimator.code_more(X, items, before)
+            coded = estimator.code_more(self, X, items, users)
             histories = before.histories.append(coded.events, len(coded.users)).compact()
             learned = learn_on(
                 plan,
@@ -278,17 +298,22 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
                 coded.table,
                 draw_seed(self.random_state) + before.learning.n_fits,
                 options,
+                coded.people,
             )
             self._serving = estimator.serve(plan, learned, coded, histories, before.learning)
         return self
 
-    def observe(self, X: Any, *, on_unsupported_targets: str = "raise") -> Recommender:
+    def observe(
+        self, X: Any, *, users: Any = None, on_unsupported_targets: str = "raise"
+    ) -> Recommender:
         """Take in new events at once: histories move, weights do not.
 
         Parameters
         ----------
         X : as in `fit`
             Events of known items, by known or new users.
+        users : table or Users, default=None
+            Attributes, as in `partial_fit`.
         on_unsupported_targets : {"raise", "warn", "ignore"}, default="raise"
             What to do about events of unknown items.
 
@@ -299,10 +324,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         with self._lock:
-            serving = self._serving
-            events, users, unknown = code_observed(X, serving.users, serving.items)
-            report_unsupported("items in X", unknown.tolist(), on_unsupported_targets)
-            self._serving = serving.with_events(events, users)
+            self._serving = estimator.observed(self, X, users, on_unsupported_targets)
         return self
 
     @with_n_jobs
@@ -369,7 +391,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         users : sequence of user ids, default=None
             Known users; all of them if no query is named.
         histories : sequence of sequences of item ids, default=None
-            People who need not be known; an event may also be a :class:`palate.Text`.
+            People who need not be known; an event may also be a :class:`palate.Text`. They come
+            without attributes: where those count, let `observe` take in the person.
         texts : sequence of sequences of str, default=None
             Histories told in words, such as ``[["I bought a book"]]``.
         k : int, default=10
@@ -507,9 +530,11 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         vectors = serving.user_vectors(queries, self._options()).cpu().numpy()
         return np.asarray(vectors[rows])
 
-    def fit_transform(self, X: Any, y: Any = None, *, items: Any = None) -> np.ndarray:
+    def fit_transform(
+        self, X: Any, y: Any = None, *, items: Any = None, users: Any = None
+    ) -> np.ndarray:
         """Fit, and return the user vector of each row of X."""
-        return self.fit(X, y, items=items).transform(X)
+        return self.fit(X, y, items=items, users=users).transform(X)
 
     @with_n_jobs
     def score(
@@ -683,17 +708,14 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             return history_queries(histories, serving.items, on_unsupported)
         if texts is not None:
             return text_queries(texts, len(serving.items), on_unsupported)
-        return user_queries(
-            users, serving.users, serving.histories, len(serving.items), on_unsupported
-        )
+        return estimator.known_queries(serving, users, on_unsupported)
 
     def _row_queries(self, serving: Serving, X: Any) -> tuple[Any, np.ndarray]:
         if is_histories(X):
             queries = history_queries(X, serving.items, MUST_KNOW)
             return queries, np.arange(len(queries))
         users, rows = estimator.users_of_rows(self, X)
-        n_items = len(serving.items)
-        return user_queries(users, serving.users, serving.histories, n_items, MUST_KNOW), rows
+        return estimator.known_queries(serving, users, MUST_KNOW), rows
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_serving")

@@ -17,6 +17,7 @@ from palate._validation import check_choice
 from palate.answering import Asking, Catalogue
 from palate.data.histories import CodedEvents, Histories
 from palate.data.items import ItemTable
+from palate.data.people import People
 from palate.data.popularity import Popularity
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import MissingContentError
@@ -72,6 +73,8 @@ class Serving:
     ranker : Ranker
         Fitted on `vectors`.
     learning : Learning
+    people : People or None
+        What `user_features` tells of each user.
     """
 
     users: Vocabulary
@@ -82,6 +85,7 @@ class Serving:
     vectors: Tensor
     ranker: Any
     learning: Learning
+    people: People | None = None
 
     @cached_property
     def popularity(self) -> Popularity:
@@ -93,6 +97,17 @@ class Serving:
         after = replace(self, users=users, histories=self.histories.append(events, len(users)))
         if "popularity" in vars(self):
             vars(after)["popularity"] = self.popularity.add(events)
+        return after
+
+    def with_people(self, people: People | None, options: RunOptions) -> Serving:
+        """Return the model with what is now known about people; no weight changes."""
+        if people is None or people is self.people:
+            return self
+        new = people.texts.array[len(self.network.people_texts) :].tolist()
+        network = self.network.with_people(new, options) if new else self.network
+        after = replace(self, people=people, network=network)
+        if "popularity" in vars(self):
+            vars(after)["popularity"] = self.popularity
         return after
 
     def with_items(self, ids: np.ndarray, content: ItemTable, options: RunOptions) -> Serving:
@@ -135,7 +150,7 @@ class Serving:
                     f"got {type(self.network.items).__name__}."
                 ) from error
             vectors = torch.cat([vectors, spoken.to(vectors)])
-        return self.network.encode_histories(vectors, queries.indptr, queries.items)
+        return self.network.encode_histories(vectors, queries.indptr, queries.items, queries.people)
 
     def new_items(self) -> np.ndarray:
         """Return the codes of the items without an event in training: content placed them."""

@@ -66,6 +66,8 @@ def fingerprint(model: Any) -> dict[str, Any]:
         events = state.histories.events()
         seen["events"] = [events.users.tolist(), events.items.tolist(), str(events.times)]
         seen["content"] = state.table.frame.to_dict("list")
+        if state.people is not None:
+            seen["people"] = [state.people.codes.tolist(), state.people.texts.array.tolist()]
         seen["rows of the ranker"] = model.ranker_.n_items_
         with model._lock:  # free again: this would wait for ever
             pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from palate.data.histories import Histories
 
 # Windows are sorted by length inside groups of this many batches: little padding, yet random.
 _BUCKET_BATCHES = 16
+#: Share of windows whose lead is left out, each time that windows are cut.
+WITHOUT_LEAD = 0.1
 
 
 @dataclass(frozen=True)
@@ -22,19 +24,26 @@ class Batch:
     Attributes
     ----------
     codes : int64 Tensor of shape (n_rows, n_steps)
-        Item codes, 0 at padding.
+        Item codes, 0 at padding; codes beyond the catalogue stand for attribute texts.
     mask : bool Tensor of shape (n_rows, n_steps)
         True at real events.
     targets : int64 Tensor of shape (n_rows, n_steps)
         The next item of each step.
     weights : float32 Tensor of shape (n_rows, n_steps)
         Weight of each target, 0 at padding.
+    scored : bool Tensor of shape (n_rows, n_steps), default=mask
+        True at steps that have a target: an attribute text has one only before a first event.
     """
 
     codes: Tensor
     mask: Tensor
     targets: Tensor
     weights: Tensor
+    scored: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.scored is None:
+            object.__setattr__(self, "scored", self.mask)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -43,19 +52,34 @@ class Batch:
 
 @dataclass(frozen=True)
 class Windows:
-    """Spans of a flat item array, each of ``length`` inputs followed by one last target."""
+    """Spans of a flat item array, each of ``length`` inputs followed by one last target.
+
+    ``leads`` are codes that stand before the inputs (-1 for none), where there are any; ``opens``
+    tells which windows begin with the first event of a history.
+    """
 
     items: np.ndarray
     weights: np.ndarray | None
     starts: np.ndarray
     lengths: np.ndarray
+    leads: np.ndarray | None = None
+    opens: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Steps of each window."""
+        return self.lengths if self.leads is None else self.lengths + (self.leads >= 0)
+
 
 def cut_windows(
-    histories: Histories, users: np.ndarray, max_length: int, generator: torch.Generator
+    histories: Histories,
+    users: np.ndarray,
+    max_length: int,
+    generator: torch.Generator,
+    leads: np.ndarray | None = None,
 ) -> Windows:
     """Cut histories into windows so that each event but a user's first is a target once.
 
@@ -72,13 +96,16 @@ def cut_windows(
         Most inputs of a window.
     generator : torch.Generator
         Draws the shifts.
+    leads : int64 ndarray of shape (n_users,), default=None
+        Codes that stand before every window of a history, -1 for none. After one, a first event is
+        a target too.
 
     Returns
     -------
     Windows
     """
     begin, end = histories.indptr[users], histories.indptr[users + 1]
-    keep = end - begin >= 2
+    keep = end - begin >= (2 if leads is None else np.where(leads >= 0, 1, 2))
     begin, n_targets = begin[keep], (end - begin)[keep] - 1
     shift = torch.randint(0, max_length, (len(begin),), generator=generator).numpy()
     # The first piece may be short: it ends `shift` targets before a multiple of max_length.
@@ -88,7 +115,14 @@ def cut_windows(
     first, n_targets, begin = (np.repeat(a, n_pieces) for a in (first, n_targets, begin))
     offset = np.where(piece == 0, 0, first + (piece - 1) * max_length)
     length = np.where(piece == 0, first, np.minimum(max_length, n_targets - offset))
-    return Windows(histories.items, histories.weights, begin + offset, length)
+    whole = Windows(histories.items, histories.weights, begin + offset, length)
+    if leads is None:
+        return whole
+    led = np.repeat(leads[keep], n_pieces)
+    # Some go without, so that people of whom nothing is known are no surprise.
+    left_out = torch.rand(len(led), generator=generator).numpy() < WITHOUT_LEAD
+    led = np.where(left_out & (length > 0), -1, led)
+    return replace(whole, leads=led, opens=offset == 0)
 
 
 def iterate_batches(
@@ -110,10 +144,10 @@ def iterate_batches(
     """
     order = torch.randperm(len(windows), generator=generator).numpy()
     group = batch_size * _BUCKET_BATCHES
-    chunks = []
+    chunks, sizes = [], windows.sizes
     for start in range(0, len(order), group):
         part = order[start : start + group]
-        part = part[np.argsort(windows.lengths[part], kind="stable")]
+        part = part[np.argsort(sizes[part], kind="stable")]
         chunks += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
     for index in torch.randperm(len(chunks), generator=generator).tolist():
         yield make_batch(windows, chunks[index])
@@ -121,19 +155,27 @@ def iterate_batches(
 
 def make_batch(windows: Windows, rows: np.ndarray) -> Batch:
     """Pad the chosen windows to the longest of them."""
-    lengths = windows.lengths[rows]
-    steps = np.arange(lengths.max())
-    mask = steps < lengths[:, None]
-    at = np.where(mask, windows.starts[rows][:, None] + steps, 0)
+    sizes = windows.sizes[rows]
+    steps = np.arange(sizes.max())
+    mask = steps < sizes[:, None]
+    led = sizes - windows.lengths[rows]
+    # Before the first input is what leads: its target is that input.
+    at = np.where(mask, (windows.starts[rows] - led)[:, None] + steps, 0)
     following = at + mask
     weights = mask.astype(np.float32)
     if windows.weights is not None:
         weights *= windows.weights[following]
+    codes, scored = np.where(mask, windows.items[at], 0), mask
+    if windows.leads is not None and windows.opens is not None:
+        codes[led > 0, 0] = windows.leads[rows][led > 0]
+        scored = mask.copy()
+        scored[:, 0] &= (led == 0) | windows.opens[rows]
     return Batch(
-        torch.from_numpy(np.where(mask, windows.items[at], 0)),
+        torch.from_numpy(codes),
         torch.from_numpy(mask),
         torch.from_numpy(np.where(mask, windows.items[following], 0)),
         torch.from_numpy(weights),
+        torch.from_numpy(scored),
     )
 
 

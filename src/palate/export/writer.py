@@ -59,7 +59,8 @@ def to_onnx(
     NotFittedError
         If `rec` is not fitted.
     InvalidParameterError
-        If `rec` is no recommender with a network, or its ranker is one of your own.
+        If `rec` is no recommender with a network, its ranker is one of your own, or it reads
+        attributes of users, which the graph has no input for.
     PersistenceError
         If the folder holds other files, torch cannot trace the user encoder, or what was written
         does not give the answers of `rec`.
@@ -123,6 +124,11 @@ def _serving_of(rec: Any) -> Serving:
         raise InvalidParameterError(
             "ranker must be a CosineRanker or an ApproximateRanker to be written as ONNX; "
             f"got {serving.ranker!r}."
+        )
+    if serving.people is not None:
+        raise InvalidParameterError(
+            "rec must be fitted with user_features=None to be written as ONNX; got "
+            f"{rec.user_features!r}."
         )
     return replace(serving, ranker=getattr(serving.ranker, "exact_", serving.ranker))
 

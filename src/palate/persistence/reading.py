@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from palate._validation import check_choice
 from palate.data.histories import CodedEvents, Histories
 from palate.data.ids_table import read_ids
 from palate.data.items import ItemTable
+from palate.data.people import People
 from palate.data.vocabulary import Vocabulary
 from palate.defaults import STANDALONE, Settings, fill_spec
 from palate.exceptions import PersistenceError
@@ -40,6 +41,7 @@ from palate.persistence.writing import (
     HISTORIES,
     ITEMS,
     OPTIMIZER,
+    PEOPLE,
     USERS,
     VECTORS,
     WEIGHTS,
@@ -105,11 +107,9 @@ def _read(
     present = {path.name for path in source.iterdir()} if source.is_dir() else set()
     old = EVENTS in present
     names = (*FILES[:-1], EVENTS) if old else FILES
-    if missing := [name for name in names if name not in present]:
-        raise PersistenceError(
-            f"{str(source)!r} is not a complete saved model; it lacks {', '.join(missing)}."
-        )
+    _check_complete(source, names, present)
     config = read_config(source, FORMATS, verify=verify)
+    _check_complete(source, (PEOPLE,) if "people" in config else (), present)
     check_files(source, config, verify=verify)
     try:
         return _assemble(cls, source, config, options, mmap=mmap and not old)
@@ -117,6 +117,13 @@ def _read(
         raise PersistenceError(
             f"{CONFIG} must describe the files beside it; got {type(error).__name__}: {error}."
         ) from error
+
+
+def _check_complete(source: Path, names: Iterable[str], present: set[str]) -> None:
+    if missing := [name for name in names if name not in present]:
+        raise PersistenceError(
+            f"{str(source)!r} is not a complete saved model; it lacks {', '.join(missing)}."
+        )
 
 
 def _assemble(
@@ -151,11 +158,14 @@ def _assemble(
 def _serving(
     rec: Any, source: Path, config: dict[str, Any], options: RunOptions, *, mmap: bool
 ) -> Serving:
-    users, _ = read_ids(source / USERS, config["users"])
+    users, told = read_ids(source / USERS, config["users"])
+    people = None
+    if "people" in config:
+        texts, _ = read_ids(source / PEOPLE, config["people"])
+        people = People(Vocabulary(texts), told["people"].to_numpy(np.int64))
     items, content = read_ids(source / ITEMS, config["items"])
-    network = _network(
-        rec, ItemTable(content), read_tensors(source / WEIGHTS, mapped=mmap), options, mapped=mmap
-    )
+    weights = read_tensors(source / WEIGHTS, mapped=mmap)
+    network = _network(rec, ItemTable(content), weights, people, options, mapped=mmap)
     averages = config.get("averages", (0.0, 0.0))
     network.mean_weight, network.content_weight = map(float, averages)
     found = read_tensors(source / VECTORS, mapped=mmap)
@@ -177,11 +187,18 @@ def _serving(
         vectors,
         ranker_of(_ranker(rec), vectors, found.get("scored")),
         Learning(config["history"], moments, config["n_fits"]),
+        people,
     )
 
 
 def _network(
-    rec: Any, table: ItemTable, weights: dict[str, Tensor], options: RunOptions, *, mapped: bool
+    rec: Any,
+    table: ItemTable,
+    weights: dict[str, Tensor],
+    people: People | None,
+    options: RunOptions,
+    *,
+    mapped: bool,
 ) -> TasteNetwork:
     prefix, dim = "items.", width_of(rec)
     state = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
@@ -194,6 +211,11 @@ def _network(
             rec.metric,
             torch.zeros(len(table), dtype=torch.bool),
         )
+    if people is not None:
+        network.people_texts = tuple(people.texts.array.tolist())
+        shape = (len(people.texts), items.text_width)
+        network.people, network.people_mean = torch.empty(shape), torch.empty(shape[1])
+        network.people_spread = torch.empty(())
     fill(network, weights, WEIGHTS, mapped=mapped)
     return network.to(options.torch_device).eval()
 

@@ -8,6 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from palate._parts import encode_value
 from palate.data.ids_table import write_ids
 from palate.exceptions import PersistenceError
@@ -30,6 +33,8 @@ VECTORS = "vectors.safetensors"
 HISTORIES = "histories.safetensors"
 USERS, ITEMS = "users.parquet", "items.parquet"
 FILES = (CONFIG, WEIGHTS, VECTORS, OPTIMIZER, USERS, ITEMS, HISTORIES)
+#: Attribute texts, of models with `user_features` alone.
+PEOPLE = "people.parquet"
 #: What version 0.1 wrote in place of `HISTORIES`.
 EVENTS = "histories.parquet"
 
@@ -53,7 +58,9 @@ def save(rec: Any, folder: str | os.PathLike[str]) -> None:
     serving: Serving = rec._serving
     config = config_of(rec, serving)
     with replaced(target) as fresh:
-        config["users"] = write_ids(fresh / USERS, serving.users.array)
+        config["users"] = write_ids(fresh / USERS, serving.users.array, _people_of(serving))
+        if serving.people is not None:
+            config["people"] = write_ids(fresh / PEOPLE, serving.people.texts.array)
         config["items"] = write_ids(fresh / ITEMS, serving.items.array, serving.table.frame)
         tensors, config["times"] = history_tensors(serving.histories)
         write_tensors(fresh / HISTORIES, tensors)
@@ -72,12 +79,19 @@ def check_replaceable(target: Path, shown: str | os.PathLike[str]) -> None:
         holds = "is a file"
     elif target.exists():
         names = {path.name for path in target.iterdir()}
-        if names and not (names <= {*FILES, EVENTS} and _is_ours(target / CONFIG)):
+        if names and not (names <= {*FILES, EVENTS, PEOPLE} and _is_ours(target / CONFIG)):
             holds = "holds other files"
     if holds:
         raise PersistenceError(
             f"folder must be new, empty or a saved model; {os.fspath(shown)!r} {holds}."
         )
+
+
+def _people_of(serving: Serving) -> pd.DataFrame | None:
+    """Return the code of each user's attribute text, where there are any."""
+    if serving.people is None:
+        return None
+    return pd.DataFrame({"people": serving.people.of(np.arange(len(serving.users)))})
 
 
 def _is_ours(config: Path) -> bool:

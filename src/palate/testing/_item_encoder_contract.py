@@ -137,3 +137,18 @@ def _check_texts(module: ItemModule, dim: int, options: RunOptions) -> None:
     rule(close(vectors[0], vectors[2]), "equal texts must have equal vectors")
     alone = module.encode_texts(texts[1:2], options)
     rule(close(alone[0], vectors[1], 1e-3), "a text must have the same vector alone as in a batch")
+    if type(module).read_texts is not ItemModule.read_texts:
+        _check_two_steps(module, texts, vectors, options)
+
+
+def _check_two_steps(
+    module: ItemModule, texts: list[str], vectors: torch.Tensor, options: RunOptions
+) -> None:
+    read = module.read_texts(texts, options)
+    shape = (len(texts), module.text_width)
+    rule(read.shape == shape, f"read_texts must have the shape {shape}; got {tuple(read.shape)}")
+    rule(not read.requires_grad, "read_texts must return what training does not change")
+    rule(
+        close(module.place_texts(read), vectors, 1e-3),
+        "place_texts of what read_texts has read must be encode_texts",
+    )

@@ -51,6 +51,8 @@ class Stage:
     options : RunOptions
     validate : callable, default=None
         Returns the validation metric, larger is better; None trains to the end.
+    refresh : callable, default=None
+        Called after each epoch, before it is validated, when the items have been refreshed.
     patience : int or None, default=None
         Epochs without a better metric after which the stage ends; None runs all of them.
     keep_start : bool, default=False
@@ -72,6 +74,7 @@ class Stage:
     weight_decay: float
     options: RunOptions
     validate: Callable[[], float] | None = None
+    refresh: Callable[[], None] | None = None
     patience: int | None = None
     keep_start: bool = False
     averaging: float | None = None
@@ -105,7 +108,7 @@ def run_stage(stage: Stage) -> list[dict[str, Any]]:
         kept = "the best weights so far" if trainer.best_weights else "the weights reached so far"
         if not trainer.best_weights:
             trainer.settle()
-            stage.step.network.items.refresh(stage.options)
+            _refresh(stage)
         message = (
             f"Training was interrupted in epoch {done} of stage {stage.name!r}; {kept} are kept."
         )
@@ -114,6 +117,13 @@ def run_stage(stage: Stage) -> list[dict[str, Any]]:
     finally:
         trainer.finish()
     return trainer.records
+
+
+def _refresh(stage: Stage) -> None:
+    """Bring what is stored up to date with the weights."""
+    stage.step.network.items.refresh(stage.options)
+    if stage.refresh is not None:
+        stage.refresh()
 
 
 class _Trainer:
@@ -152,7 +162,7 @@ class _Trainer:
         start = time.perf_counter()
         loss = self._run_batches(epoch)
         with nullcontext() if self.average is None else self.average.swapped():
-            self.network.items.refresh(self.stage.options)
+            _refresh(self.stage)
             metric = self._validate()
         record = {
             "stage": self.stage.name,

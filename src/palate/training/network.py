@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from palate.data.batches import pad_recent
 from palate.encoders.user.pooled import PooledEncoder
+from palate.exceptions import InvalidParameterError, MissingContentError
 from palate.ops.evidence import mixed, widened
 from palate.ops.pooling import fading_last
 from palate.ops.similarity import as_dot_product, unit_norm
@@ -24,6 +26,8 @@ _MAX_SCALE = 100.0
 _KEPT = 0.8
 # Histories encoded at once, sorted by length: little padding and bounded activations.
 _ENCODE_ROWS = 256
+# Attribute texts that differ less than this are one.
+_SAME = 1e-6
 
 
 class TasteNetwork(nn.Module):
@@ -49,6 +53,9 @@ class TasteNetwork(nn.Module):
     """
 
     seen: Tensor
+    people: Tensor | None
+    people_mean: Tensor | None
+    people_spread: Tensor | None
 
     def __init__(
         self, items: ItemModule, user_encoder: UserEncoder, dim: int, metric: str, seen: Tensor
@@ -62,6 +69,79 @@ class TasteNetwork(nn.Module):
         self.mean_weight = self.content_weight = 0.0
         self.mask_vector = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(_START_SCALE[metric])))
+        # What the item encoder read in attribute texts; None without `user_features`.
+        for name in ("people", "people_mean", "people_spread"):
+            self.register_buffer(name, None)
+        self.people_texts: tuple[str, ...] = ()
+
+    @property
+    def room(self) -> int:
+        """The most recent events that are read: attributes take the place of one."""
+        return self.users.max_length - (self.people is not None)
+
+    def read_people(self, texts: Sequence[str], context: Any) -> None:
+        """Read more attribute texts: what training does not change is computed here, once.
+
+        What the first of them have in common is taken away from all: see `_measure`.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the item encoder reads no text, or the user encoder has no room beside attributes.
+        """
+        if self.people is None and self.users.max_length < 2:
+            raise InvalidParameterError(
+                "max_length must be at least 2 with user_features, which take one place; got "
+                f"{self.users.max_length}."
+            )
+        try:
+            read = self.items.read_texts(list(texts), context).to(self.mask_vector.device)
+        except (NotImplementedError, MissingContentError) as error:
+            raise InvalidParameterError(
+                "user_features needs an item encoder that reads text (with read_texts and "
+                "place_texts), such as item_encoder='bert+id'; got "
+                f"{type(self.items).__name__}."
+            ) from error
+        if self.people is None:
+            self._measure(read)
+        read = self._apart(read)
+        self.people = read if self.people is None else torch.cat([self.people, read])
+        self.people_texts = (*self.people_texts, *texts)
+
+    def _measure(self, read: Tensor) -> None:
+        """Find what attribute texts have in common, and how far they differ.
+
+        They all say "age" and "occupation": what tells people apart would drown in that. Without
+        it, they are as long as the content of items.
+        """
+        self.people_mean = read.mean(0)
+        spread = (read - self.people_mean).square().sum(1).mean().sqrt()
+        self.people_spread = torch.where(spread > _SAME, spread, torch.ones_like(spread))
+
+    def _apart(self, read: Tensor) -> Tensor:
+        assert self.people_mean is not None
+        assert self.people_spread is not None
+        return (read - self.people_mean) / self.people_spread
+
+    def with_people(self, texts: Sequence[str], context: Any) -> TasteNetwork:
+        """Return a network that knows more attribute texts and shares everything else."""
+        other = copy.copy(self)
+        vars(other)["_buffers"] = dict(self._buffers)
+        with torch.inference_mode(False), torch.no_grad():
+            other.read_people(texts, context)
+        return other
+
+    def person_vectors(self, codes: Tensor) -> Tensor:
+        """Return the vectors (n, dim) of attribute texts, by the item encoder's projection."""
+        assert self.people is not None
+        return self.items.place_texts(self.people[codes])
+
+    def refresh_people(self, context: Any) -> None:
+        """Read all attribute texts again where what reads them is trained."""
+        if self.people is not None and self.items.is_live:
+            read = self.items.read_texts(list(self.people_texts), context).to(self.people.device)
+            self._measure(read)
+            self.people = self._apart(read)
 
     def logits_as_product(
         self, users: Tensor, items: Tensor, temperature: float | None = None
@@ -101,13 +181,19 @@ class TasteNetwork(nn.Module):
 
     def text_rows(self, texts: Sequence[str], context: Any) -> Tensor:
         """Return the same for free texts: (n_texts, width)."""
-        vectors, content = self.items.read_texts(texts, context)
+        vectors, content = self.items.hear_texts(texts, context)
         if not self.content_weight:
             return vectors
         return widened(vectors, content, self.content_weight)
 
     @torch.inference_mode()
-    def encode_histories(self, vectors: Tensor, indptr: np.ndarray, items: np.ndarray) -> Tensor:
+    def encode_histories(
+        self,
+        vectors: Tensor,
+        indptr: np.ndarray,
+        items: np.ndarray,
+        people: np.ndarray | None = None,
+    ) -> Tensor:
         """Return the user vector of each history: (n_rows, width).
 
         Parameters
@@ -117,25 +203,44 @@ class TasteNetwork(nn.Module):
         indptr : int64 ndarray of shape (n_rows + 1,)
         items : int64 ndarray of shape (n_events,)
             Histories one after another, none of them empty.
+        people : int64 ndarray of shape (n_rows,), default=None
+            Attribute texts that stand before the recent events, -1 for none; a history with one
+            may be empty.
         """
         out = vectors.new_empty(len(indptr) - 1, vectors.shape[1])
-        for rows, x, mask in self.padded(vectors, indptr, items):
+        for rows, x, mask in self.padded(vectors, indptr, items, people):
             out[torch.from_numpy(rows).to(out.device)] = self.answer(x, mask)
         return out
 
     def padded(
-        self, vectors: Tensor, indptr: np.ndarray, items: np.ndarray
+        self,
+        vectors: Tensor,
+        indptr: np.ndarray,
+        items: np.ndarray,
+        people: np.ndarray | None = None,
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """Yield some histories at a time, of similar length: their numbers, rows and mask."""
-        lengths = np.minimum(np.diff(indptr), self.users.max_length)
-        order = np.argsort(lengths, kind="stable")
+        lengths = np.minimum(np.diff(indptr), self.room)
+        led = np.zeros(len(lengths), np.int64) if people is None else (people >= 0).astype(np.int64)
+        order = np.argsort(lengths + led, kind="stable")
         for start in range(0, len(order), _ENCODE_ROWS):
             rows = order[start : start + _ENCODE_ROWS]
             spans = [items[indptr[row + 1] - lengths[row] : indptr[row + 1]] for row in rows]
-            ends = np.concatenate([[0], np.cumsum(lengths[rows])])
+            if led.any():
+                spans = [
+                    np.append(np.zeros(n, np.int64), span)
+                    for n, span in zip(led[rows], spans, strict=True)
+                ]
+            ends = np.concatenate([[0], np.cumsum((lengths + led)[rows])])
             codes, mask = pad_recent(ends, np.concatenate(spans), self.users.max_length)
-            codes, mask = codes.to(vectors.device), mask.to(vectors.device)
-            yield rows, vectors[codes], mask
+            inputs, mask = vectors[codes.to(vectors.device)], mask.to(vectors.device)
+            if people is not None and led[rows].any():
+                first = torch.from_numpy(led[rows] > 0).to(vectors.device)
+                texts = torch.from_numpy(people[rows][led[rows] > 0]).to(vectors.device)
+                # What a person is has no content of items.
+                inputs[first, 0] = 0.0
+                inputs[first, 0, : self.dim] = self.person_vectors(texts).to(inputs)
+            yield rows, inputs, mask
 
     def answer(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the user vector of each history of padded rows: (n_rows, width)."""

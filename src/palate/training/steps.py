@@ -55,21 +55,38 @@ class Step(nn.Module):
         Parameters
         ----------
         codes : int64 Tensor of shape (n_rows, n_steps)
+            Of items, and beyond them of attribute texts.
         targets : int64 Tensor of shape (n_positions,)
         """
         candidates, bias = self.objective.candidates(
             targets, self.pool, self.counts, self.generator
         )
+        told, codes = codes, self.events_of(codes)
         if len(candidates) == len(self.counts):
             needed, vectors = None, self.network.items(None, content_only=self.content_only)
         else:
             needed = torch.unique(torch.cat([codes.flatten(), candidates]))
             vectors = self.network.items(needed, content_only=self.content_only)
         if needed is None:
-            return vectors[codes], vectors, targets, bias
+            return self._introduce(vectors[codes], told), vectors, targets, bias
         rows = vectors[torch.searchsorted(needed, candidates)]
         places = torch.searchsorted(candidates, targets)
-        return vectors[torch.searchsorted(needed, codes)], rows, places, bias
+        inputs = vectors[torch.searchsorted(needed, codes)]
+        return self._introduce(inputs, told), rows, places, bias
+
+    def events_of(self, codes: Tensor) -> Tensor:
+        """Return item codes, 0 where an attribute text stands."""
+        if self.network.people is None:
+            return codes
+        return torch.where(codes < len(self.counts), codes, 0)
+
+    def _introduce(self, inputs: Tensor, codes: Tensor) -> Tensor:
+        """Put the vectors of attribute texts to their places among the inputs."""
+        if self.network.people is None:
+            return inputs
+        told = codes >= len(self.counts)
+        vectors = self.network.person_vectors(codes[told] - len(self.counts))
+        return inputs.index_put((told,), vectors.to(inputs))
 
     def rank_loss(
         self,
@@ -93,10 +110,10 @@ class RankingStep(Step):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch."""
-        targets = batch.targets[batch.mask]
+        targets = batch.targets[batch.scored]
         inputs, items, places, bias = self.look_up(batch.codes, targets)
-        users = self.network.users.prefixes(inputs, batch.mask)[batch.mask]
-        return self.rank_loss(users, items, places, batch.weights[batch.mask], bias)
+        users = self.network.users.prefixes(inputs, batch.mask)[batch.scored]
+        return self.rank_loss(users, items, places, batch.weights[batch.scored], bias)
 
 
 class PretrainStep(Step):
@@ -120,23 +137,29 @@ class PretrainStep(Step):
     def forward(self, batch: Batch) -> Tensor:
         """Return the sum of both losses."""
         mask = batch.mask
-        hidden = self._draw(mask, _MASKED_SHARE)
-        hidden |= ~hidden.any(1, keepdim=True) & _last(mask)
+        events = mask & (batch.codes < len(self.counts))
+        last = _last(mask) & events
+        hidden = self._draw(events, _MASKED_SHARE)
+        hidden |= ~hidden.any(1, keepdim=True) & last
         targets = batch.codes[hidden]
         inputs, items, places, bias = self.look_up(batch.codes, targets)
         states = self.network.users.states(self._hide(inputs, hidden), mask)
-        loss = self.rank_loss(states[hidden], items, places, None, bias)
-        views = [self.network.users(self._hide(inputs, self._view(mask)), mask) for _ in "ab"]
+        # Attributes alone have no event that could be hidden.
+        loss = self.rank_loss(states[hidden], items, places, None, bias) if len(targets) else 0.0
+        views = [
+            self.network.users(self._hide(inputs, self._view(events, last)), mask) for _ in "ab"
+        ]
         return loss + _CONTRAST_WEIGHT * contrastive_loss(*views)
 
     def _draw(self, mask: Tensor, share: float) -> Tensor:
         drawn = torch.rand(mask.shape, generator=self.generator).to(mask.device)
         return (drawn < share) & mask
 
-    def _view(self, mask: Tensor) -> Tensor:
-        hidden = self._draw(mask, _VIEW_MASKED_SHARE)
+    def _view(self, events: Tensor, last: Tensor | None = None) -> Tensor:
+        hidden = self._draw(events, _VIEW_MASKED_SHARE)
+        last = _last(events) if last is None else last
         # A history hidden whole would look like any other: its last event stays.
-        return hidden & ~((hidden == mask).all(1, keepdim=True) & _last(mask))
+        return hidden & ~((hidden == events).all(1, keepdim=True) & last)
 
     def _hide(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         return torch.where(hidden[..., None], self.network.mask_vector, inputs)

@@ -26,15 +26,21 @@ class Holdout:
     indptr, items : int64 ndarrays
         The shortened histories in CSR form.
     targets : int64 ndarray of shape (n_users,)
+    people : int64 ndarray of shape (n_users,), default=None
+        Codes of their attribute texts, -1 for none.
     """
 
     indptr: np.ndarray
     items: np.ndarray
     targets: np.ndarray
+    people: np.ndarray | None = None
 
 
 def hold_out(
-    histories: Histories, fraction: float, generator: torch.Generator
+    histories: Histories,
+    fraction: float,
+    generator: torch.Generator,
+    people: np.ndarray | None = None,
 ) -> tuple[Histories, Holdout | None]:
     """Take the last event of a random share of the users who have at least three.
 
@@ -46,6 +52,8 @@ def hold_out(
         Share of users in [0, 1]; of a positive share at least one user is taken, and of a share
         below 1 at most `MOST_HELD_OUT`.
     generator : torch.Generator
+    people : int64 ndarray of shape (n_users,), default=None
+        Codes of attribute texts, -1 for none.
 
     Returns
     -------
@@ -74,7 +82,8 @@ def hold_out(
         weights=None if histories.weights is None else histories.weights[kept],
         n_users=histories.n_users,
     )
-    return left, Holdout(*left.gather(users), histories.items[at])
+    told = None if people is None else people[users]
+    return left, Holdout(*left.gather(users), histories.items[at], told)
 
 
 @torch.inference_mode()
@@ -90,7 +99,8 @@ def validation_ndcg(network: TasteNetwork, holdout: Holdout, options: RunOptions
         span = holdout.indptr[start : start + size + 1]
         items = holdout.items[span[0] : span[-1]]
         targets = holdout.targets[start : start + size]
-        users = network.encode_histories(vectors, span - span[0], items)
+        told = None if holdout.people is None else holdout.people[start : start + size]
+        users = network.encode_histories(vectors, span - span[0], items, told)
         rows = np.repeat(np.arange(len(targets)), np.diff(span))
         viewed = items != targets[rows]
         exclude = (torch.from_numpy(rows[viewed]), torch.from_numpy(items[viewed]))

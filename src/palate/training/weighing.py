@@ -55,7 +55,7 @@ def choose_weights(
     catalogue = unit_norm(vectors), unit_norm(rows[:, vectors.shape[1] :])
     some = _some(holdout, len(vectors))
     gains = []
-    for places, x, mask in network.padded(rows, some.indptr, some.items):
+    for places, x, mask in network.padded(rows, some.indptr, some.items, some.people):
         views = [unit_norm(view) for view in network.evidence(x, mask)]
         size = max(1, _BLOCK_SCORES // len(vectors))
         for start in range(0, len(places), size):
@@ -86,7 +86,8 @@ def _some(holdout: Holdout, n_items: int) -> Holdout:
         users = users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
     spans = [holdout.items[holdout.indptr[u] : holdout.indptr[u + 1]] for u in users]
     indptr = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
-    return Holdout(indptr, np.concatenate(spans), holdout.targets[users])
+    people = None if holdout.people is None else holdout.people[users]
+    return Holdout(indptr, np.concatenate(spans), holdout.targets[users], people)
 
 
 def _gains(

@@ -252,16 +252,29 @@ class BertItems(ItemModule):
 
     def encode_texts(self, texts: Sequence[str], context: RunOptions) -> Tensor:
         """Return the vectors of free texts, of which nothing is kept on disk."""
-        return self.read_texts(texts, context)[0]
+        return self.hear_texts(texts, context)[0]
 
     def content(self, codes: Tensor | None = None) -> Tensor:
         """Return the whitened vectors of item codes, of all items for None."""
         return self.features if codes is None else self.features[codes]
 
-    def read_texts(self, texts: Sequence[str], context: RunOptions) -> tuple[Tensor, Tensor]:
-        """Return the vectors of free texts, and their whitened content."""
+    def hear_texts(self, texts: Sequence[str], context: RunOptions) -> tuple[Tensor, Tensor]:
+        """Return the vectors of free texts, and their whitened content; none is kept on disk."""
         features = self._features(texts, context, None)
-        return self.projection(features), features
+        return self.place_texts(features), features
+
+    @property
+    def text_width(self) -> int:  # type: ignore[override]
+        """Directions that the whitening keeps."""
+        return self.matrix.shape[1]
+
+    def read_texts(self, texts: Sequence[str], context: RunOptions) -> Tensor:
+        """Return the whitened content (n, text_width) of texts, by way of the cache on disk."""
+        return self._features(texts, context, open_cache(context))
+
+    def place_texts(self, read: Tensor) -> Tensor:
+        """Return the vectors (n, dim) of texts, by the projection of the items."""
+        return self.projection(read)  # type: ignore[no-any-return]
 
     def refresh(self, context: RunOptions) -> None:
         """Read the whole catalogue again where BERT itself is trained."""

@@ -159,27 +159,44 @@ class FusedItems(ItemModule):
 
     def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
         """Return the sum of what the parts that take text make of `texts`."""
-        return self.read_texts(texts, context)[0]
+        return self.hear_texts(texts, context)[0]
 
     def content(self, codes: Tensor | None = None) -> Tensor | None:
         """Return what the parts that take text read, side by side."""
         reading = [part for part in self.parts if part.takes_text]
         return _side_by_side([part.content(codes) for part in reading])  # type: ignore[operator]
 
-    def read_texts(self, texts: Sequence[str], context: Any) -> tuple[Tensor, Tensor | None]:
+    def hear_texts(self, texts: Sequence[str], context: Any) -> tuple[Tensor, Tensor | None]:
         """Return the sum of the parts' vectors of `texts`, and their content side by side."""
-        read = [
-            part.read_texts(texts, context)  # type: ignore[operator]
-            for part in self.parts
-            if part.takes_text
-        ]
-        if not read:
+        heard = [part.hear_texts(texts, context) for part in self._readers()]
+        vectors, content = zip(*heard, strict=True)
+        return torch.stack(vectors).sum(0), _side_by_side(content)
+
+    @property
+    def text_width(self) -> int:  # type: ignore[override]
+        """Width of what all the parts that take text read."""
+        return sum(part.text_width for part in self._readers())
+
+    def read_texts(self, texts: Sequence[str], context: Any) -> Tensor:
+        """Return what the parts that take text read in `texts`, side by side."""
+        return torch.cat([part.read_texts(texts, context) for part in self._readers()], 1)
+
+    def place_texts(self, read: Tensor) -> Tensor:
+        """Return the sum of what the parts that take text make of what they have read."""
+        parts = self._readers()
+        shares = read.split([part.text_width for part in parts], 1)
+        vectors = [part.place_texts(share) for part, share in zip(parts, shares, strict=True)]
+        return torch.stack(vectors).sum(0)
+
+    def _readers(self) -> list[ItemModule]:
+        """Return the parts that take text, or say that there is none."""
+        readers = [part for part in self.parts if part.takes_text]
+        if not readers:
             raise MissingContentError(
                 "texts need an item encoder with content, such as item_encoder='bert+id'; "
                 "got encoders of ids alone."
             )
-        vectors, content = zip(*read, strict=True)
-        return torch.stack(vectors).sum(0), _side_by_side(content)
+        return readers  # type: ignore[return-value]
 
     def refresh(self, context: Any) -> None:
         """Refresh every part."""
