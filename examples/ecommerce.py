@@ -65,13 +65,15 @@ def fit(train: pd.DataFrame, items: pd.DataFrame) -> Recommender:
     """
     return Recommender(
         user_encoder=TransformerEncoder(
-            n_layers=1, n_heads=1, max_length=50, dropout=0.2, pooling="mean"
+            n_layers=1, n_heads=1, max_length=50, dropout=0.2, pooling="mean", shortcut=False
         ),
         item_encoder="bert+id",
         dim=64,
         epochs=4,
         batch_size=128,
         patience=5,
+        mean_weight=0,
+        content_weight=0,
         random_state=0,
         options=RunOptions(device="cpu", progress=False),
     ).fit(train, items=items)

@@ -116,12 +116,14 @@ def fit(
 ) -> Recommender:
     """Learn from the views; courses without one enter by their text afterwards."""
     model = Recommender(
-        user_encoder=GRUEncoder(max_length=50, dropout=0.2),
+        user_encoder=GRUEncoder(max_length=50, dropout=0.2, shortcut=False),
         item_encoder=item_encoder,
         dim=64,
         epochs=20,
         batch_size=128,
         patience=5,
+        mean_weight=0,
+        content_weight=0,
         random_state=0,
         options=RunOptions(device="cpu", progress=False),
     )

@@ -80,12 +80,16 @@ def split(data: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 def fit(before: pd.DataFrame, items: pd.DataFrame) -> Recommender:
     """Learn from the past: one Transformer block over ids, titles and genres."""
     return Recommender(
-        user_encoder=TransformerEncoder(n_layers=1, n_heads=1, max_length=50, dropout=0.2),
+        user_encoder=TransformerEncoder(
+            n_layers=1, n_heads=1, max_length=50, dropout=0.2, shortcut=False
+        ),
         item_encoder="bert+id",
         dim=64,
         epochs=4,
         batch_size=128,
         patience=5,
+        mean_weight=0,
+        content_weight=0,
         random_state=0,
         options=RunOptions(device="cpu", progress=False),
     ).fit(before, items=items)
