@@ -98,7 +98,7 @@ def test_every_page_is_in_the_table_of_contents():
 # Pages of the folder that tell how, not how well: their own code is their script.
 HOW_TO = {
     *("index", "content", "cold_start", "saving_and_threads", "scikit_learn"),
-    *("testing_your_project", "export", "service"),
+    *("testing_your_project", "export", "service", "reranking"),
 }
 GUIDES = sorted(p for p in (DOCS / "guides").glob("*.md") if p.stem not in HOW_TO)
 

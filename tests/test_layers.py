@@ -20,7 +20,7 @@ RANKS = {
             "ops _validation _random _device _options _threads",
             "data metrics model_selection datasets defaults",
             "encoders ranking",
-            "training queries",
+            "training queries reranking",
             "_parts _inputs serving answering blending learning _estimator",
             "persistence baselines",
             "recommender",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from palate.ranking.ann import ApproximateRanker
     from palate.ranking.exact import CosineRanker
     from palate.recommender import Recommender
+    from palate.reranking.spec import Reranker
     from palate.training.objectives import (
         GBCEObjective,
         SampledSoftmaxObjective,
@@ -47,6 +48,7 @@ _HOMES = {
     "KnowledgeEncoder": "palate.encoders.item.knowledge",
     "KnowledgeGraph": "palate.data.knowledge",
     "Recommender": "palate.recommender",
+    "Reranker": "palate.reranking.spec",
     "RunOptions": "palate._options",
     "SampledSoftmaxObjective": "palate.training.objectives",
     "SoftmaxObjective": "palate.training.objectives",
@@ -71,6 +73,7 @@ __all__ = [
     "KnowledgeEncoder",
     "KnowledgeGraph",
     "Recommender",
+    "Reranker",
     "RunOptions",
     "SampledSoftmaxObjective",
     "SoftmaxObjective",

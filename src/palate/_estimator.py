@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -40,6 +41,7 @@ from palate.metrics import rank_metrics
 from palate.metrics.ranking import ACCURACY_METRICS
 from palate.ops.similarity import METRICS
 from palate.queries import Queries, report_unsupported, user_queries
+from palate.reranking.fitted import FittedReranker
 from palate.serving import Catalogue, Learning, Serving, top_items
 
 # Integers up to here are floats too; larger ids would come out changed.
@@ -75,6 +77,7 @@ def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -
         rehearsal=check_real("rehearsal", rec.rehearsal, low=0, high=1),
         mean_weight=_average_weight(rec, "mean_weight"),
         content_weight=_average_weight(rec, "content_weight"),
+        reranker=_reranker(rec),
         patience=None if rec.patience is None else check_int("patience", rec.patience, minimum=1),
         user_features=None
         if rec.user_features is None
@@ -152,6 +155,14 @@ def _ranker(rec: Any) -> Any:
             f"got one that ranks by {ranker.metric!r}."
         )
     return ranker
+
+
+def _reranker(rec: Any) -> Any:
+    if rec.reranker is None:
+        return None
+    spec = resolve_part("reranker", rec.reranker)
+    spec.check_parameters()
+    return spec
 
 
 def reads_content(item_encoder: Any) -> bool:
@@ -235,15 +246,25 @@ def observed(rec: Any, X: Any, users: Any, on_unsupported: str) -> Serving:
 
 
 def serve(
-    planned: Plan, learned: Learned, coded: Coded, histories: Histories, before: Learning
+    rec: Any,
+    planned: Plan,
+    learned: Learned,
+    coded: Coded,
+    histories: Histories,
+    before: Learning,
 ) -> Serving:
     """Make what answers queries from what was learned, now and `before`."""
-    vectors = learned.network.catalogue()
+    network, spec = learned.network, planned.reranker
+    vectors = network.catalogue()
     ranker = planned.ranker.fit(vectors)
+    second = None
+    if spec is not None and learned.correction is not None:
+        second = FittedReranker(copy.deepcopy(rec.reranker), spec, learned.correction)
     return Serving(
-        *(coded.users, coded.items, coded.table, histories, learned.network, vectors, ranker),
+        *(coded.users, coded.items, coded.table, histories, network, vectors, ranker),
         before.then(learned),
         coded.people,
+        second,
     )
 
 

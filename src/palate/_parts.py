@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from palate.encoders.user.transformer import TransformerEncoder
 from palate.exceptions import InvalidParameterError, PersistenceError
 from palate.ranking.ann import ApproximateRanker
 from palate.ranking.exact import CosineRanker
+from palate.reranking.spec import MODES, Reranker
 from palate.training.objectives import GBCEObjective, SampledSoftmaxObjective, SoftmaxObjective
 
 # Parts that no name stands for.
@@ -34,6 +36,7 @@ class Kind:
 
     named: dict[str, Callable[[], Any]]
     verbs: tuple[str, ...]
+    optional: bool = False  # None stands for no such part
 
 
 KINDS: dict[str, Kind] = {
@@ -56,6 +59,11 @@ KINDS: dict[str, Kind] = {
             "gbce": GBCEObjective,
         },
         ("candidates",),
+    ),
+    "reranker": Kind(
+        {mode: partial(Reranker, mode) for mode in MODES},
+        ("check_parameters", "build"),
+        optional=True,
     ),
 }
 
@@ -88,7 +96,8 @@ def resolve_part(kind: str, value: Any) -> Any:
             f"{kind} must be a spec whose build() makes a network, so that fit can start afresh; "
             f"got the network {type(spec).__name__} itself."
         )
-    check_verbs(kind, spec, KINDS[kind].verbs, f"one of {names}, or a spec of that kind")
+    accepted = f"{'None, ' if KINDS[kind].optional else ''}one of {names}, or a spec of that kind"
+    check_verbs(kind, spec, KINDS[kind].verbs, accepted)
     return clone(spec, safe=False)
 
 
@@ -114,7 +123,12 @@ class NamedPartsMixin:
         """Set parameters; ``user_encoder__n_layers=3`` works on a named part too."""
         for kind in KINDS:
             if hasattr(self, kind) and any(name.startswith(f"{kind}__") for name in params):
-                setattr(self, kind, default_spec(kind, params.pop(kind, getattr(self, kind))))
+                spec = default_spec(kind, params.pop(kind, getattr(self, kind)))
+                if spec is None and KINDS[kind].optional:
+                    raise InvalidParameterError(
+                        f"{kind} must not be None where its own parameters are set; got None."
+                    )
+                setattr(self, kind, spec)
         super().set_params(**params)  # type: ignore[misc]
         return self
 

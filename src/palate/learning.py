@@ -19,6 +19,9 @@ from palate.data.items import ItemTable
 from palate.data.people import People
 from palate.data.rehearsal import only_users, rehearsed
 from palate.exceptions import InvalidParameterError
+from palate.reranking.module import ContentCorrection
+from palate.reranking.spec import Reranker
+from palate.reranking.training import learn_reranker
 from palate.training.loop import Stage, run_stage
 from palate.training.network import TasteNetwork
 from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
@@ -36,7 +39,7 @@ from palate.training.weighing import (
 # Above this many items the cost of the full softmax outgrows what it gains.
 _FULL_SOFTMAX_ITEMS = 20_000
 # Streams of one seed.
-_WEIGHTS, _HOLDOUT, _BATCHES, _STEPS, _REHEARSAL = range(5)
+_WEIGHTS, _HOLDOUT, _BATCHES, _STEPS, _REHEARSAL, _RERANK = range(6)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Plan:
     mean_weight, content_weight : float or None
         What the plain averages of a history count in answers; None is chosen by the held-out users.
     user_features : list of str or None
+    reranker : Reranker or None
+        The second stage.
     """
 
     user_encoder: Any
@@ -78,6 +83,7 @@ class Plan:
     mean_weight: float | None = 0.0
     content_weight: float | None = 0.0
     user_features: list[str] | None = None
+    reranker: Reranker | None = None
 
 
 @dataclass
@@ -91,11 +97,14 @@ class Learned:
         One for each epoch.
     optimizer_state : dict
         Moments by parameter name.
+    correction : ContentCorrection or None
+        Of the re-ranker, if there is one.
     """
 
     network: TasteNetwork
     records: list[dict[str, Any]]
     optimizer_state: OptimizerState
+    correction: ContentCorrection | None = None
 
 
 def learn(
@@ -157,6 +166,7 @@ def learn_on(
     seed: int,
     options: RunOptions,
     people: People | None = None,
+    correction: ContentCorrection | None = None,
 ) -> Learned:
     """Continue with the ranking stage on the histories of `users`, in a copy of `network`.
 
@@ -177,6 +187,8 @@ def learn_on(
     options : RunOptions
     people : People, default=None
         Attribute texts of the users: those that the network knows, then the new ones.
+    correction : ContentCorrection, default=None
+        What the re-ranker goes on from; left as it is.
 
     Returns
     -------
@@ -192,7 +204,7 @@ def learn_on(
         _check_content_weight(plan, network)
         if people is not None and len(people.texts) > len(network.people_texts):
             network.read_people(people.texts.array[len(network.people_texts) :].tolist(), options)
-        learned = Learned(network, [], copy.deepcopy(optimizer_state))
+        learned = Learned(network, [], copy.deepcopy(optimizer_state), correction)
         users = rehearsed(
             users, histories.n_users, plan.rehearsal, torch_generator(seed, _REHEARSAL)
         )
@@ -265,6 +277,21 @@ def _train(
             break
     learned.network.to(device).eval()
     _weigh(plan, learned.network, holdout)
+    if plan.reranker is not None:
+        found = learn_reranker(
+            plan.reranker,
+            learned.network,
+            left,
+            holdout,
+            _stream_seed(seed, _RERANK),
+            # Whoever has interrupted the first stage does not wait for a second one.
+            0 if stage.interrupted else plan.reranker.epochs,
+            options,
+            learned.correction,
+            told,
+        )
+        learned.correction, records = found
+        learned.records += records
 
 
 def _weigh(plan: Plan, network: TasteNetwork, holdout: Holdout | None) -> None:

@@ -54,6 +54,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         In a tenth of the training windows it is left out, for people without attributes.
     ranker : {"exact", "approximate"} or spec, default="exact"
         Finds the nearest items.
+    reranker : {"gate", "attention", "film"} or spec, default=None
+        A second stage that puts the nearest items in order by what they are, in the light of what
+        the user did lately; :class:`palate.Reranker` has its settings. None has one stage.
     objective : {"auto", "softmax", "sampled_softmax", "gbce"} or spec, default="auto"
         What the ranking stage minimises; ``"auto"`` takes the full softmax up to 20,000 items.
     metric : {"cosine", "euclidean", "dot"}, default="cosine"
@@ -140,6 +143,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         item_features: list[str] | None = None,
         user_features: list[str] | None = None,
         ranker: Any = "exact",
+        reranker: Any = None,
         objective: Any = "auto",
         metric: str = "cosine",
         dim: int | str = AUTO,
@@ -162,6 +166,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         self.item_features = item_features
         self.user_features = user_features
         self.ranker = ranker
+        self.reranker = reranker
         self.objective = objective
         self.metric = metric
         self.dim = dim
@@ -229,7 +234,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         plan = estimator.plan(self, settings=settings)
         seed = draw_seed(self.random_state)
         learned = learn(plan, histories, coded.table, seed, options, coded.people)
-        serving = estimator.serve(plan, learned, coded, histories, NOTHING_LEARNED)
+        serving = estimator.serve(self, plan, learned, coded, histories, NOTHING_LEARNED)
         estimator.note_columns(self, X, n_columns)
         self._library = native_namespace(X)
         self._lock = ForkedLock()
@@ -299,8 +304,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
                 draw_seed(self.random_state) + before.learning.n_fits,
                 options,
                 coded.people,
+                None if before.reranker is None else before.reranker.learned_by(plan.reranker),
             )
-            self._serving = estimator.serve(plan, learned, coded, histories, before.learning)
+            self._serving = estimator.serve(self, plan, learned, coded, histories, before.learning)
         return self
 
     def observe(

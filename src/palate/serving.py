@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from palate.data.vocabulary import Vocabulary
 from palate.exceptions import MissingContentError
 from palate.learning import Learned
 from palate.queries import Queries
+from palate.reranking.fitted import FittedReranker, reranked
 from palate.training.network import TasteNetwork
 from palate.training.optimizer import OptimizerState
 
@@ -75,6 +76,8 @@ class Serving:
     learning : Learning
     people : People or None
         What `user_features` tells of each user.
+    reranker : FittedReranker or None
+        The second stage.
     """
 
     users: Vocabulary
@@ -86,6 +89,7 @@ class Serving:
     ranker: Any
     learning: Learning
     people: People | None = None
+    reranker: FittedReranker | None = None
 
     @cached_property
     def popularity(self) -> Popularity:
@@ -209,12 +213,15 @@ def top_items(
     k = min(k, n_items)
     told = queries.told
     asking = Asking(serving, options, filter_viewed, include, exclude, boosted, boost, prior)
-    scores, codes = asking.best(queries if told.all() else queries.only_told(), k)
+    best, second = asking.best, getattr(serving, "reranker", None)
+    if second is not None and not second.changes_nothing:
+        best = partial(reranked, serving, asking.best, options)
+    scores, codes = best(queries if told.all() else queries.only_told(), k)
     if told.all():
         return scores, codes
-    shares, best = serving.popularity.top(k, include, exclude)
+    shares, popular = serving.popularity.top(k, include, exclude)
     all_scores = np.full((len(queries), k), -np.inf, np.float32)
     all_codes = np.full((len(queries), k), -1, np.int64)
     all_scores[told], all_codes[told] = scores, codes
-    all_scores[~told, : len(best)], all_codes[~told, : len(best)] = shares, best
+    all_scores[~told, : len(popular)], all_codes[~told, : len(popular)] = shares, popular
     return all_scores, all_codes

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate import CosineRanker, Recommender, RunOptions
+from palate import CosineRanker, Recommender, Reranker, RunOptions
 from palate.exceptions import InvalidParameterError
 from palate.metrics import evaluate, make_ranking_scorer, rank_metrics
 
@@ -275,6 +275,23 @@ FIT: dict[str, tuple[dict[str, Any], type, str]] = {
         ValueError,
         "user_encoder must be one of 'gru', 'transformer', or a spec of that kind; got None "
         "(it lacks build).",
+    ),
+    "re-ranker bool": (
+        {"reranker": True},
+        ValueError,
+        "reranker must be None, one of 'gate', 'film', 'attention', or a spec of that kind; got "
+        "True (it lacks check_parameters, build).",
+    ),
+    "re-ranker text": (
+        {"reranker": "cosine"},
+        ValueError,
+        "reranker must be None, one of 'gate', 'film', 'attention', or a spec of that kind; got "
+        "'cosine'.",
+    ),
+    "re-ranker infinite rate": (
+        {"reranker": Reranker(learning_rate=float("inf"))},
+        ValueError,
+        "learning_rate must be a number in (0, inf); got inf.",
     ),
     # In scikit-learn's words, as its own estimators say it.
     "seed text": ({"random_state": "x"}, ValueError, "'x' cannot be used to seed…"),

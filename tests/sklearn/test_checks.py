@@ -30,6 +30,7 @@ from palate import (
     IdEncoder,
     KnowledgeEncoder,
     Recommender,
+    Reranker,
     RunOptions,
     SampledSoftmaxObjective,
     SoftmaxObjective,
@@ -179,6 +180,7 @@ SPECS = [
     SoftmaxObjective(),
     SampledSoftmaxObjective(9),
     GBCEObjective(9),
+    Reranker("film", n_events=5),
     HistoryEncoder("gru", item_vectors=np.eye(3)),
 ]
 SPEC_CHECKS = [

@@ -59,8 +59,8 @@ def to_onnx(
     NotFittedError
         If `rec` is not fitted.
     InvalidParameterError
-        If `rec` is no recommender with a network, its ranker is one of your own, or it reads
-        attributes of users, which the graph has no input for.
+        If `rec` is no recommender with a network, its ranker is one of your own, it has a
+        re-ranker, or it reads attributes of users, which the graph has no input for.
     PersistenceError
         If the folder holds other files, torch cannot trace the user encoder, or what was written
         does not give the answers of `rec`.
@@ -129,6 +129,11 @@ def _serving_of(rec: Any) -> Serving:
         raise InvalidParameterError(
             "rec must be fitted with user_features=None to be written as ONNX; got "
             f"{rec.user_features!r}."
+        )
+    if serving.reranker is not None and not serving.reranker.changes_nothing:
+        raise InvalidParameterError(
+            "reranker must be None in fit for a model to be written as ONNX, which holds the first "
+            f"stage alone; got {serving.reranker.given!r}."
         )
     return replace(serving, ranker=getattr(serving.ranker, "exact_", serving.ranker))
 

@@ -42,10 +42,13 @@ from palate.persistence.writing import (
     ITEMS,
     OPTIMIZER,
     PEOPLE,
+    RERANKER,
     USERS,
     VECTORS,
     WEIGHTS,
 )
+from palate.reranking.content import content_of
+from palate.reranking.fitted import FittedReranker
 from palate.serving import Learning, Serving
 from palate.training.network import TasteNetwork
 
@@ -110,6 +113,8 @@ def _read(
     _check_complete(source, names, present)
     config = read_config(source, FORMATS, verify=verify)
     _check_complete(source, (PEOPLE,) if "people" in config else (), present)
+    if config.get("params", {}).get("reranker") is not None:
+        _check_complete(source, (RERANKER,), present)
     check_files(source, config, verify=verify)
     try:
         return _assemble(cls, source, config, options, mmap=mmap and not old)
@@ -188,6 +193,7 @@ def _serving(
         ranker_of(_ranker(rec), vectors, found.get("scored")),
         Learning(config["history"], moments, config["n_fits"]),
         people,
+        _reranker(rec, source, network, mapped=mmap),
     )
 
 
@@ -223,6 +229,21 @@ def _network(
 def _ranker(rec: Any) -> Any:
     ranker = resolve_part("ranker", rec.ranker)
     return ranker.set_params(metric=rec.metric) if isinstance(rec.ranker, str) else ranker
+
+
+def _reranker(
+    rec: Any, source: Path, network: TasteNetwork, *, mapped: bool
+) -> FittedReranker | None:
+    if rec.reranker is None:
+        return None
+    spec = resolve_part("reranker", rec.reranker)
+    device = next(network.parameters()).device
+    first = torch.zeros(1, dtype=torch.int64, device=device)
+    width = content_of(network.items, first).shape[1]
+    with torch.random.fork_rng(devices=[]):
+        module = spec.build(width_of(rec), width)
+    fill(module, read_tensors(source / RERANKER, mapped=mapped), RERANKER, mapped=mapped)
+    return FittedReranker(rec.reranker, spec, module.to(device).eval().requires_grad_(False))
 
 
 def _histories(source: Path, config: dict[str, Any], n_users: int, *, mapped: bool) -> Histories:

@@ -35,6 +35,8 @@ USERS, ITEMS = "users.parquet", "items.parquet"
 FILES = (CONFIG, WEIGHTS, VECTORS, OPTIMIZER, USERS, ITEMS, HISTORIES)
 #: Attribute texts, of models with `user_features` alone.
 PEOPLE = "people.parquet"
+#: Only there where the model has a second stage.
+RERANKER = "reranker.safetensors"
 #: What version 0.1 wrote in place of `HISTORIES`.
 EVENTS = "histories.parquet"
 
@@ -68,6 +70,8 @@ def save(rec: Any, folder: str | os.PathLike[str]) -> None:
         vectors = {"vectors": serving.vectors}
         rows = scored_rows(serving.ranker)
         write_tensors(fresh / VECTORS, vectors if rows is None else {**vectors, "scored": rows})
+        if serving.reranker is not None:
+            write_tensors(fresh / RERANKER, weight_tensors(serving.reranker.module))
         write_tensors(fresh / OPTIMIZER, flat_moments(serving.learning.optimizer_state))
         write_config(fresh, config)
 
@@ -79,7 +83,9 @@ def check_replaceable(target: Path, shown: str | os.PathLike[str]) -> None:
         holds = "is a file"
     elif target.exists():
         names = {path.name for path in target.iterdir()}
-        if names and not (names <= {*FILES, EVENTS, PEOPLE} and _is_ours(target / CONFIG)):
+        if names and not (
+            names <= {*FILES, EVENTS, PEOPLE, RERANKER} and _is_ours(target / CONFIG)
+        ):
             holds = "holds other files"
     if holds:
         raise PersistenceError(
@@ -105,6 +111,7 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
     """Return everything but arrays, as JSON values."""
     # The parts that the weights belong to, whatever set_params did since.
     params = {**rec.get_params(deep=False), **rec._architecture}
+    params["reranker"] = None if serving.reranker is None else serving.reranker.given
     params.pop("options")
     seed = params.pop("random_state")
     return {
