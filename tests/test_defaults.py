@@ -56,7 +56,7 @@ def test_only_auto_is_filled():
         "dropout": 0.0,
         "max_length": 200,
         "pooling": "last",
-        "shortcut": False,
+        "shortcut": True,
     }
     assert fill_spec(TransformerEncoder(), DENSE, dim=9).n_heads == 1
     spec = fill_spec(GRUEncoder(max_length=7), SPARSE, dim=9)

@@ -59,8 +59,8 @@ def settings_for(n_events: int, n_users: int, n_items: int) -> Settings:
 
     Dense sets (50 events a user or more) get two layers that read 200 events; others one layer
     that reads 50: narrow and with small batches below 2,000 items, from there on wide and with much
-    dropout. All have a shortcut past the layers. At least 200 steps are planned (in at most 60
-    epochs), and, from five epochs on, at most 30 million events.
+    dropout. All Transformers have a shortcut past the layers. At least 200 steps are planned (in at
+    most 60 epochs), and, from five epochs on, at most 30 million events.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def fill_spec(spec: Any, settings: Settings, dim: int) -> Any:
     --------
     >>> from palate.encoders.user.gru import GRUEncoder
     >>> fill_spec(GRUEncoder(dropout=0.1), STANDALONE, dim=8)
-    GRUEncoder(dropout=0.1, max_length=50, shortcut=False)
+    GRUEncoder(dropout=0.1, max_length=50)
     """
     values = {**asdict(settings), "dim": dim}
     if dim % settings.n_heads:

@@ -98,7 +98,7 @@ def fading_prefixes(states: Tensor, kept: Tensor | float) -> Tensor:
     steps = torch.arange(states.shape[1], device=states.device)
     gaps = steps[:, None] - steps
     weights = torch.as_tensor(kept, dtype=states.dtype, device=states.device) ** gaps.clamp(min=0)
-    return (weights * (gaps >= 0)) @ states
+    return torch.einsum("ts,nsd->ntd", weights * (gaps >= 0), states)
 
 
 def fading_last(states: Tensor, lengths: Tensor, kept: Tensor | float) -> Tensor:

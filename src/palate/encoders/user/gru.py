@@ -28,14 +28,14 @@ class GRUEncoder(BaseEstimator):
         The most recent events that are read.
     pooling : {"last", "mean", "attention"}, default="last"
         How the states of a history become one vector.
-    shortcut : bool or "auto", default="auto"
+    shortcut : bool, default=False
         Whether the fading average of the history's vectors is added to the states, by weights that
         are learned (:class:`palate.encoders.user.shortcut.Shortcut`).
 
     Notes
     -----
     ``"auto"`` is chosen by :func:`palate.defaults.settings_for` from the data of `fit`; where the
-    network is built alone it stands for a dropout of 0.2, 50 events and no shortcut.
+    network is built alone it stands for a dropout of 0.2 and 50 events.
 
     Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016.
 
@@ -55,7 +55,7 @@ class GRUEncoder(BaseEstimator):
         dropout: float | str = AUTO,
         max_length: int | str = AUTO,
         pooling: str = "last",
-        shortcut: bool | str = AUTO,
+        shortcut: bool = False,
     ) -> None:
         self.n_layers = n_layers
         self.hidden_size = hidden_size
