@@ -73,8 +73,10 @@ def test_fitted_as_users_fit_it(
     assert_equal_answers(rec, reader, histories=histories_of(rec, [1, 2, 5]), k=4)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
-@pytest.mark.parametrize(("mean_weight", "content_weight"), [(0.4, 0.3), (0.7, 0)])
+@pytest.mark.parametrize(
+    ("mean_weight", "content_weight", "pooling"),
+    [(0.4, 0.3, "last"), (0.7, 0, "mean"), (0.2, 0.5, "attention")],
+)
 def test_averages_beside_the_encoder(
     make_recommender: Callable[..., Recommender],
     events: pd.DataFrame,
