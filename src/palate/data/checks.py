@@ -53,6 +53,17 @@ def check_ids(ids: np.ndarray, name: str, table: str = "X") -> np.ndarray:
     return ids
 
 
+def check_named_once(ids: np.ndarray, what: str, table: str) -> None:
+    """Raise if a table of users or items (`what`) names one of them twice."""
+    twice = pd.Series(ids).duplicated().to_numpy()
+    if twice.any():
+        row = int(np.flatnonzero(twice)[0])
+        raise InvalidInputError(
+            f"column '{what}_id' of {table} must name each {what} once; row {row} repeats "
+            f"{shown(ids[row])}."
+        )
+
+
 def unusable_id(ids: np.ndarray, *, missing: bool = True) -> Unusable | None:
     """Find an id that is missing, cannot be looked up, or cannot be written, if there is one.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate.data.checks import is_unicode, shown
+from palate.data.checks import check_named_once, is_unicode, shown
 from palate.data.frames import id_column, open_frame
 from palate.data.knowledge import FACTS, TOLD, KnowledgeGraph
 from palate.exceptions import InvalidInputError, MissingContentError
@@ -141,13 +141,7 @@ def read_items(items: Any, name: str = "items") -> tuple[np.ndarray, ItemTable]:
     table = items.table if isinstance(items, Items) else items
     frame = open_frame(table, name)
     ids = id_column(frame, "item_id", name)
-    twice = pd.Series(ids).duplicated().to_numpy()
-    if twice.any():
-        row = int(np.flatnonzero(twice)[0])
-        raise InvalidInputError(
-            f"column 'item_id' of {name} must name each item once; row {row} repeats "
-            f"{shown(ids[row])}."
-        )
+    check_named_once(ids, "item", name)
     names = [c for c in frame.columns if c != "item_id"]
     # A saved model names its columns by text, whatever they were.
     content = pd.DataFrame({str(c): _content(frame, c, name) for c in names})

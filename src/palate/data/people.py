@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate.data.checks import is_unicode, shown
+from palate.data.checks import check_named_once, is_unicode, shown
 from palate.data.frames import id_column, open_frame
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import InvalidInputError
@@ -169,13 +169,7 @@ def read_users(
     """
     frame = open_frame(users.table if isinstance(users, Users) else users, name)
     ids = id_column(frame, "user_id", name)
-    twice = pd.Series(ids).duplicated().to_numpy()
-    if twice.any():
-        row = int(np.flatnonzero(twice)[0])
-        raise InvalidInputError(
-            f"column 'user_id' of {name} must name each user once; row {row} repeats "
-            f"{shown(ids[row])}."
-        )
+    check_named_once(ids, "user", name)
     for column in columns:
         if column not in frame.columns:
             raise InvalidInputError(
