@@ -24,65 +24,26 @@ from palate._inputs import (
     read_interactions,
 )
 from palate._options import RunOptions
-from palate._parts import resolve_items, resolve_part
-from palate._validation import check_choice, check_int, check_real, warn_caller
+from palate._validation import check_choice, check_int, warn_caller
 from palate.data.frames import Events, check_ids, id_column, is_frame, make_frame, open_frame
 from palate.data.histories import CodedEvents, Histories, sortable_times
 from palate.data.items import ItemTable
 from palate.data.lists import id_list
 from palate.data.people import add_people
 from palate.data.vocabulary import Vocabulary
-from palate.defaults import AUTO, STANDALONE, Settings, check_int_or_auto, fill_spec, settings_for
-from palate.encoders.item.features import check_columns as check_columns_named
+from palate.defaults import AUTO, Settings, settings_for
 from palate.encoders.item.ids import IdEncoder
 from palate.exceptions import DataLeakWarning, InvalidInputError, InvalidParameterError
-from palate.learning import Learned, Plan
+from palate.learning import Learned
 from palate.metrics import rank_metrics
 from palate.metrics.ranking import ACCURACY_METRICS
-from palate.ops.similarity import METRICS
+from palate.plan import Plan
 from palate.queries import Queries, report_unsupported, user_queries
 from palate.reranking.fitted import FittedReranker
 from palate.serving import Catalogue, Learning, Serving, top_items
 
 # Integers up to here are floats too; larger ids would come out changed.
 _EXACT_FLOAT = 2**53
-
-
-def plan(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE) -> Plan:
-    """Check the parameters of a recommender and resolve its parts, "auto" to `settings`."""
-    check_choice("metric", rec.metric, METRICS)
-    if rec.options is not None and not isinstance(rec.options, RunOptions):
-        raise InvalidParameterError(f"options must be a RunOptions or None; got {rec.options!r}.")
-    dim = check_int_or_auto("dim", rec.dim, minimum=1) or settings.dim
-    n_epochs = check_int_or_auto("epochs", rec.epochs if epochs is None else epochs)
-    return Plan(
-        user_encoder=fill_spec(resolve_part("user_encoder", rec.user_encoder), settings, dim),
-        item_encoder=resolve_items(rec),
-        ranker=_ranker(rec),
-        objective=_objective(rec),
-        metric=rec.metric,
-        dim=dim,
-        pretrain_epochs=check_int("pretrain_epochs", rec.pretrain_epochs),
-        epochs=settings.epochs if n_epochs is None else n_epochs,
-        batch_size=check_int_or_auto("batch_size", rec.batch_size, minimum=1)
-        or settings.batch_size,
-        learning_rate=check_real(
-            "learning_rate", rec.learning_rate, low=0, low_open=True, high_open=True
-        ),
-        weight_decay=check_real("weight_decay", rec.weight_decay, low=0, high_open=True),
-        averaging=_averaging(rec),
-        validation_fraction=check_real(
-            "validation_fraction", rec.validation_fraction, low=0, high=1
-        ),
-        rehearsal=check_real("rehearsal", rec.rehearsal, low=0, high=1),
-        mean_weight=_average_weight(rec, "mean_weight"),
-        content_weight=_average_weight(rec, "content_weight"),
-        reranker=_reranker(rec),
-        patience=None if rec.patience is None else check_int("patience", rec.patience, minimum=1),
-        user_features=None
-        if rec.user_features is None
-        else check_columns_named("user_features", rec.user_features),
-    )
 
 
 def width_of(rec: Any) -> int:
@@ -99,28 +60,6 @@ def settings_of(histories: Histories) -> Settings:
     return settings_for(len(histories.items), n_users, n_items)
 
 
-def _averaging(rec: Any) -> float | None:
-    if rec.averaging is None:
-        return None
-    return check_real("averaging", rec.averaging, low=0, low_open=True, high_open=True)
-
-
-def _average_weight(rec: Any, name: str) -> float | None:
-    value = getattr(rec, name)
-    if isinstance(value, str) and value == AUTO:
-        return None
-    try:
-        weight = check_real(name, value, low=0, high_open=True)
-    except InvalidParameterError as error:
-        raise InvalidParameterError(str(error).replace(";", " or 'auto';", 1)) from None
-    if weight and rec.metric != "cosine":
-        raise InvalidParameterError(
-            f"{name} must be 0 or 'auto' unless metric='cosine'; got {value!r} and "
-            f"metric={rec.metric!r}."
-        )
-    return weight
-
-
 def architecture(rec: Any) -> dict[str, Any]:
     """Return copies of the parameters that weights depend on: set_params may change them later."""
     names = ("user_encoder", "item_encoder", "item_features", "user_features", "metric", "dim")
@@ -134,35 +73,6 @@ def check_same_metric(metric: str, before: Serving) -> None:
             f"metric must be {before.network.metric!r} as in fit, for the weights were learned by "
             f"it; got {metric!r}."
         )
-
-
-def _objective(rec: Any) -> Any:
-    if isinstance(rec.objective, str) and rec.objective == AUTO:
-        return None
-    objective = resolve_part("objective", rec.objective)
-    if hasattr(objective, "check_parameters"):
-        objective.check_parameters()
-    return objective
-
-
-def _ranker(rec: Any) -> Any:
-    ranker = resolve_part("ranker", rec.ranker)
-    if isinstance(rec.ranker, str):
-        return ranker.set_params(metric=rec.metric)
-    if getattr(ranker, "metric", rec.metric) != rec.metric:
-        raise InvalidParameterError(
-            f"ranker must rank by the metric that is trained, {rec.metric!r}; "
-            f"got one that ranks by {ranker.metric!r}."
-        )
-    return ranker
-
-
-def _reranker(rec: Any) -> Any:
-    if rec.reranker is None:
-        return None
-    spec = resolve_part("reranker", rec.reranker)
-    spec.check_parameters()
-    return spec
 
 
 def reads_content(item_encoder: Any) -> bool:

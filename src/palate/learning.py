@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,8 +19,8 @@ from palate.data.items import ItemTable
 from palate.data.people import People
 from palate.data.rehearsal import only_users, rehearsed
 from palate.exceptions import InvalidParameterError
+from palate.plan import Plan
 from palate.reranking.module import ContentCorrection
-from palate.reranking.spec import Reranker
 from palate.reranking.training import learn_reranker
 from palate.training.loop import Stage, run_stage
 from palate.training.network import TasteNetwork
@@ -28,62 +28,12 @@ from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
 from palate.training.optimizer import OptimizerState
 from palate.training.steps import PretrainStep, RankingStep, Step
 from palate.training.validation import Holdout, hold_out, validation_ndcg
-from palate.training.weighing import (
-    CONTENT_WEIGHTS,
-    FEWEST_USERS,
-    MEAN_WEIGHTS,
-    choose_weights,
-    news,
-)
+from palate.training.weighing import weigh
 
 # Above this many items the cost of the full softmax outgrows what it gains.
 _FULL_SOFTMAX_ITEMS = 20_000
 # Streams of one seed.
 _WEIGHTS, _HOLDOUT, _BATCHES, _STEPS, _REHEARSAL, _RERANK = range(6)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to learn: resolved parts and checked numbers.
-
-    Attributes
-    ----------
-    user_encoder, item_encoder, ranker : specs
-    objective : Objective or None
-        None chooses by the size of the catalogue.
-    metric : str
-    dim, pretrain_epochs, epochs, batch_size : int
-    patience : int or None
-    learning_rate, weight_decay, validation_fraction : float
-    averaging : float or None
-    rehearsal : float
-        Share of the other users whom learning on repeats.
-    mean_weight, content_weight : float or None
-        What the plain averages of a history count in answers; None is chosen by the held-out users.
-    user_features : list of str or None
-    reranker : Reranker or None
-        The second stage.
-    """
-
-    user_encoder: Any
-    item_encoder: Any
-    ranker: Any
-    objective: Any
-    metric: str
-    dim: int
-    pretrain_epochs: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    validation_fraction: float
-    patience: int | None
-    averaging: float | None = None
-    rehearsal: float = 0.0
-    mean_weight: float | None = 0.0
-    content_weight: float | None = 0.0
-    user_features: list[str] | None = None
-    reranker: Reranker | None = None
 
 
 @dataclass
@@ -276,7 +226,7 @@ def _train(
         if stage.interrupted:
             break
     learned.network.to(device).eval()
-    _weigh(plan, learned.network, holdout)
+    weigh(learned.network, holdout, plan.mean_weight, plan.content_weight)
     if plan.reranker is not None:
         found = learn_reranker(
             plan.reranker,
@@ -292,25 +242,6 @@ def _train(
         )
         learned.correction, records = found
         learned.records += records
-
-
-def _weigh(plan: Plan, network: TasteNetwork, holdout: Holdout | None) -> None:
-    """Set what the plain averages count: as given, by the held-out users, or as before."""
-    able = plan.metric == "cosine" and holdout is not None and len(news(holdout)) >= FEWEST_USERS
-
-    def choices(given: float | None, now: float, all_choices: Sequence[float]) -> Sequence[float]:
-        if given is not None:
-            return [given]
-        return all_choices if able else [now]
-
-    mean = choices(plan.mean_weight, network.mean_weight, MEAN_WEIGHTS)
-    content: Sequence[float] = [0.0]
-    if network.reads_content:
-        content = choices(plan.content_weight, network.content_weight, CONTENT_WEIGHTS)
-    network.mean_weight, network.content_weight = mean[0], content[0]
-    if holdout is not None and len(mean) + len(content) > 2:
-        best = choose_weights(network, holdout, mean, content)
-        network.mean_weight, network.content_weight = best
 
 
 def _check_content_weight(plan: Plan, network: TasteNetwork) -> None:

@@ -25,6 +25,7 @@ from palate.data.items import read_items
 from palate.defaults import AUTO
 from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
 from palate.learning import learn, learn_on
+from palate.plan import plan_of
 from palate.queries import (
     MUST_KNOW,
     asked,
@@ -226,12 +227,12 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         TrainingInterruptedWarning
             If the keyboard interrupts: the best weights so far are kept.
         """
-        plan = estimator.plan(self)
+        plan = plan_of(self)
         n_columns = estimator.check_columns(self, X, reset=True)
         coded = estimator.code_afresh(X, items, users, plan)
         histories = Histories.from_events(coded.events, len(coded.users))
         options, settings = self._options(), estimator.settings_of(histories)
-        plan = estimator.plan(self, settings=settings)
+        plan = plan_of(self, settings=settings)
         seed = draw_seed(self.random_state)
         learned = learn(plan, histories, coded.table, seed, options, coded.people)
         serving = estimator.serve(self, plan, learned, coded, histories, NOTHING_LEARNED)
@@ -287,7 +288,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
                 return self.fit(X, y, items=items, users=users)
             finally:
                 self.epochs = planned
-        plan = estimator.plan(self, epochs, self.settings_)
+        plan = plan_of(self, epochs, self.settings_)
         estimator.check_columns(self, X, reset=False)
         with self._lock:
             before, options = self._serving, self._options()

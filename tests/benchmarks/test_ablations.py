@@ -8,7 +8,7 @@ import pytest
 from sklearn.base import clone
 
 from palate import Recommender
-from palate._estimator import plan
+from palate.plan import plan_of
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -26,7 +26,7 @@ def test_every_variant_changes_what_it_names_and_nothing_else(ablations):
     seen = set()
     for params in ablations.VARIANTS.values():
         model = Recommender().set_params(**params)
-        plan(model)
+        plan_of(model)
         found = clone(model).get_params()
         assert {name: found[name] for name in params if name != "objective"} == {
             name: value for name, value in params.items() if name != "objective"

@@ -13,7 +13,8 @@ from palate.data.batches import Batch
 from palate.data.items import ItemTable
 from palate.encoders.item.ids import IdEncoder
 from palate.encoders.user.gru import GRUEncoder
-from palate.learning import Plan, learn, learn_on
+from palate.learning import learn, learn_on
+from palate.plan import Plan
 from palate.protocols import ItemModule
 from palate.training.averaging import SNAPSHOTS, WeightAverage
 from palate.training.loop import Stage, run_stage

@@ -10,7 +10,8 @@ from palate._options import RunOptions
 from palate.data.items import ItemTable
 from palate.encoders.item.ids import IdEncoder
 from palate.encoders.user.gru import GRUEncoder
-from palate.learning import Plan, learn, learn_on
+from palate.learning import learn, learn_on
+from palate.plan import Plan
 
 N = 11
 

@@ -23,6 +23,39 @@ _MOST_SCORES, _BLOCK_SCORES = 4 * 10**8, 2**22
 _ENOUGH_USERS = 500
 
 
+def weigh(
+    network: TasteNetwork,
+    holdout: Holdout | None,
+    mean_weight: float | None,
+    content_weight: float | None,
+) -> None:
+    """Set what the plain averages count in a network.
+
+    Parameters
+    ----------
+    network : TasteNetwork
+    holdout : Holdout or None
+    mean_weight, content_weight : float or None
+        None is chosen by the held-out users; where they are too few, and by another metric than
+        the cosine, it stays as it is. Items without content leave theirs out.
+    """
+    able = network.metric == "cosine" and holdout is not None and len(news(holdout)) >= FEWEST_USERS
+
+    def choices(given: float | None, now: float, every: Sequence[float]) -> Sequence[float]:
+        if given is not None:
+            return [given]
+        return every if able else [now]
+
+    means = choices(mean_weight, network.mean_weight, MEAN_WEIGHTS)
+    contents: Sequence[float] = [0.0]
+    if network.reads_content:
+        contents = choices(content_weight, network.content_weight, CONTENT_WEIGHTS)
+    network.mean_weight, network.content_weight = means[0], contents[0]
+    if holdout is not None and len(means) + len(contents) > 2:
+        chosen = choose_weights(network, holdout, means, contents)
+        network.mean_weight, network.content_weight = chosen
+
+
 @torch.inference_mode()
 def choose_weights(
     network: TasteNetwork,
