@@ -124,9 +124,15 @@ def code_afresh(X: Any, items: Any, users: Any, planned: Plan) -> Coded:
     return replace(coded, users=known, people=people)
 
 
-def code_more(rec: Any, X: Any, items: Any, users: Any) -> Coded:
-    """Code the input of `partial_fit`."""
+def code_more(rec: Any, X: Any, items: Any, users: Any) -> tuple[Coded, np.ndarray]:
+    """Code the input of `partial_fit`, and say whom to learn from."""
     before: Serving = rec._serving
+    behind = before.unlearned()
+    if X is None and not len(behind):
+        raise InvalidInputError(
+            "X must hold events unless `observe` took some in since the model last learned; "
+            "got None."
+        )
     coded = code_interactions(
         X,
         items,
@@ -136,7 +142,8 @@ def code_more(rec: Any, X: Any, items: Any, users: Any) -> Coded:
         needs_content=before.network.items.has_content,
     )
     people, known = add_people(before.people, users, features_of(rec), coded.users)
-    return replace(coded, users=known, people=people)
+    coded = replace(coded, users=known, people=people)
+    return coded, behind if X is None else np.unique(coded.events.users)
 
 
 def features_of(rec: Any) -> list[str] | None:
@@ -172,7 +179,7 @@ def serve(
         second = FittedReranker(copy.deepcopy(rec.reranker), spec, learned.correction)
     return Serving(
         *(coded.users, coded.items, coded.table, histories, network, vectors, ranker),
-        before.then(learned),
+        before.then(learned, histories),
         coded.people,
         second,
     )

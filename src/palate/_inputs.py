@@ -107,7 +107,7 @@ def code_interactions(
 
     Parameters
     ----------
-    X : events in any accepted form
+    X : events in any accepted form, or None for no event
     items : item table, `Items` or None
     users, known : Vocabulary
         Users and items known before.
@@ -124,8 +124,9 @@ def code_interactions(
     MissingContentError
         If content is needed and not given, or an event names an item without a row.
     """
-    events = read_interactions(X)
-    if not len(events):
+    none = Events(users.array[:0], known.array[:0])
+    events = none if X is None else read_interactions(X)
+    if X is not None and not len(events):
         raise InvalidInputError("X must hold at least one event; got none.")
     vocabulary = known
     if items is not None:

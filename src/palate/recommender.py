@@ -246,7 +246,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     @with_n_jobs
     def partial_fit(
         self,
-        X: Any,
+        X: Any = None,
         y: Any = None,
         *,
         items: Any = None,
@@ -261,9 +261,10 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : as in `fit`
-            Events to add. A user or item may be new. Events that `observe` took in are there
-            already: passed again, they count twice.
+        X : as in `fit`, or None
+            Events to add. A user or item may be new. None learns from what `observe` took in since
+            the model last learned: those events are there already, and passed again would count
+            twice.
         y : None
             Ignored.
         items : table or Items, default=None
@@ -289,18 +290,19 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             finally:
                 self.epochs = planned
         plan = plan_of(self, epochs, self.settings_)
-        estimator.check_columns(self, X, reset=False)
+        if X is not None:
+            estimator.check_columns(self, X, reset=False)
         with self._lock:
             before, options = self._serving, self._options()
             estimator.check_same_metric(self.metric, before)
-            coded = estimator.code_more(self, X, items, users)
+            coded, learn_from = estimator.code_more(self, X, items, users)
             histories = before.histories.append(coded.events, len(coded.users)).compact()
             learned = learn_on(
                 plan,
                 before.network,
                 before.learning.optimizer_state,
                 histories,
-                np.unique(coded.events.users),
+                learn_from,
                 coded.table,
                 draw_seed(self.random_state) + before.learning.n_fits,
                 options,

@@ -43,18 +43,26 @@ class Learning:
         Moments by parameter name.
     n_fits : int
         How often the model has learned: the seed of the next time depends on it.
+    lengths : int32 ndarray
+        Events of each user when it last learned.
     """
 
     records: list[dict[str, Any]]
     optimizer_state: OptimizerState
     n_fits: int
+    lengths: np.ndarray
 
-    def then(self, learned: Learned) -> Learning:
-        """Return what to go on from after learning once more."""
-        return Learning(self.records + learned.records, learned.optimizer_state, self.n_fits + 1)
+    def then(self, learned: Learned, histories: Histories) -> Learning:
+        """Return what to go on from after learning once more, from `histories`."""
+        return Learning(
+            self.records + learned.records,
+            learned.optimizer_state,
+            self.n_fits + 1,
+            histories.all_lengths(),
+        )
 
 
-NOTHING_LEARNED = Learning([], {}, 0)
+NOTHING_LEARNED = Learning([], {}, 0, np.empty(0, np.int32))
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,11 @@ class Serving:
                 ) from error
             vectors = torch.cat([vectors, spoken.to(vectors)])
         return self.network.encode_histories(vectors, queries.indptr, queries.items, queries.people)
+
+    def unlearned(self) -> np.ndarray:
+        """Return the codes of the users who have events that the model has not learned from."""
+        now, before = self.histories.all_lengths(), self.learning.lengths
+        return np.flatnonzero(now > np.pad(before, (0, len(now) - len(before))))
 
     def new_items(self) -> np.ndarray:
         """Return the codes of the items without an event in training: content placed them."""

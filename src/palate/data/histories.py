@@ -92,7 +92,7 @@ class Histories:
     @property
     def n_events(self) -> int:
         """Number of events."""
-        return int(self.lengths(np.arange(self.n_users)).sum())
+        return int(self.all_lengths().sum())
 
     def row(self, user: int) -> CodedEvents:
         """Return the events of one user in time order."""
@@ -121,6 +121,10 @@ class Histories:
         for place in self._changed_places(users):
             lengths[place] = len(self.changed[int(users[place])])
         return lengths
+
+    def all_lengths(self) -> np.ndarray:
+        """Return the number of events of every user, as int32."""
+        return self.lengths(np.arange(self.n_users)).astype(np.int32)
 
     def last_times(self, users: np.ndarray) -> np.ndarray | None:
         """Return the time of the last event of each user, who must have one; None without times."""

@@ -40,6 +40,7 @@ from palate.persistence.writing import (
     FORMAT,
     HISTORIES,
     ITEMS,
+    LEARNED,
     OPTIMIZER,
     PEOPLE,
     RERANKER,
@@ -182,16 +183,17 @@ def _serving(
             "items; "
             f"it holds an array of shape {tuple(vectors.shape)}."
         )
+    histories, lengths = _histories(source, config, len(users), mapped=mmap)
     moments = nested_moments(read_tensors(source / OPTIMIZER, mapped=mmap))
     return Serving(
         Vocabulary(users),
         Vocabulary(items),
         ItemTable(content),
-        _histories(source, config, len(users), mapped=mmap),
+        histories,
         network,
         vectors,
         ranker_of(_ranker(rec), vectors, found.get("scored")),
-        Learning(config["history"], moments, config["n_fits"]),
+        Learning(config["history"], moments, config["n_fits"], lengths),
         people,
         _reranker(rec, source, network, mapped=mmap),
     )
@@ -246,11 +248,18 @@ def _reranker(
     return FittedReranker(rec.reranker, spec, module.to(device).eval().requires_grad_(False))
 
 
-def _histories(source: Path, config: dict[str, Any], n_users: int, *, mapped: bool) -> Histories:
+def _histories(
+    source: Path, config: dict[str, Any], n_users: int, *, mapped: bool
+) -> tuple[Histories, np.ndarray]:
+    """Return the histories, and their lengths when the model last learned."""
     if config["format"] > 1:
-        return histories_of(read_tensors(source / HISTORIES, mapped=mapped), config["times"])
+        tensors = read_tensors(source / HISTORIES, mapped=mapped)
+        learned = tensors.pop(LEARNED, None)
+        histories = histories_of(tensors, config["times"])
+        return histories, histories.all_lengths() if learned is None else learned.numpy()
     frame = pd.read_parquet(source / EVENTS)
     arrays = [
         frame[n].to_numpy() if n in frame else None for n in ("user", "item", "time", "weight")
     ]
-    return Histories.from_events(CodedEvents(*arrays), n_users)  # type: ignore[arg-type]
+    histories = Histories.from_events(CodedEvents(*arrays), n_users)  # type: ignore[arg-type]
+    return histories, histories.all_lengths()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from palate._parts import encode_value
 from palate.data.ids_table import write_ids
@@ -37,6 +38,8 @@ FILES = (CONFIG, WEIGHTS, VECTORS, OPTIMIZER, USERS, ITEMS, HISTORIES)
 PEOPLE = "people.parquet"
 #: Only there where the model has a second stage.
 RERANKER = "reranker.safetensors"
+#: In `HISTORIES`: how long each was when the model last learned, where one is longer now.
+LEARNED = "learned"
 #: What version 0.1 wrote in place of `HISTORIES`.
 EVENTS = "histories.parquet"
 
@@ -65,6 +68,8 @@ def save(rec: Any, folder: str | os.PathLike[str]) -> None:
             config["people"] = write_ids(fresh / PEOPLE, serving.people.texts.array)
         config["items"] = write_ids(fresh / ITEMS, serving.items.array, serving.table.frame)
         tensors, config["times"] = history_tensors(serving.histories)
+        if len(serving.unlearned()):
+            tensors[LEARNED] = torch.from_numpy(serving.learning.lengths)
         write_tensors(fresh / HISTORIES, tensors)
         write_tensors(fresh / WEIGHTS, weight_tensors(serving.network))
         vectors = {"vectors": serving.vectors}
