@@ -26,15 +26,18 @@ $(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/quickstart.py
 
+# A process a core, and a file's tests in one process.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # Readers and a writer for 30 seconds, and a process killed at every line of a save.
 stress: $(VENV)/test.stamp
 	PALATE_STRESS_SECONDS=30 $(BIN)/python -m pytest -s tests/stress tests/persistence $(ARGS)
 
 coverage: $(VENV)/test.stamp
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .
