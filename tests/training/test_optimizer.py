@@ -41,8 +41,9 @@ def test_rates_and_decay_of_each_parameter(net):
     optimizer = make_optimizer(net, 0.1, 0.01, {})
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     got = {
-        names[id(group["params"][0])]: (group["lr"], group["weight_decay"])
+        names[id(parameter)]: (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
+        for parameter in group["params"]
     }
     assert got == {
         "table": (0.1, 0.01),
@@ -51,7 +52,34 @@ def test_rates_and_decay_of_each_parameter(net):
         "bert.weight": (pytest.approx(0.002), 0.01),
         "bert.bias": (pytest.approx(0.002), 0.0),
     }
-    assert all(len(group["params"]) == 1 for group in optimizer.param_groups)
+    assert len(optimizer.param_groups) == 4  # few groups: a step is one pass over each
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
+def test_steps_are_those_of_adamw_in_double(net):
+    # Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2.
+    with torch.no_grad():
+        weights = {n: p.double() for n, p in net.named_parameters() if p.requires_grad}
+    first = {name: torch.zeros_like(w) for name, w in weights.items()}
+    second = {name: torch.zeros_like(w) for name, w in weights.items()}
+    optimizer = make_optimizer(net, 0.1, 0.01, {})
+    rates = {id(p): g for g in optimizer.param_groups for p in g["params"]}
+    for step in range(1, 6):
+        optimizer.zero_grad()
+        net.loss(step).backward()
+        for name, parameter in net.named_parameters():
+            if name not in weights:
+                continue
+            gradient, group = parameter.grad.double(), rates[id(parameter)]
+            first[name] = 0.9 * first[name] + 0.1 * gradient
+            second[name] = 0.98 * second[name] + 0.02 * gradient**2
+            size = (second[name] / (1 - 0.98**step)).sqrt() + 1e-8
+            weights[name] = weights[name] * (1 - group["lr"] * group["weight_decay"])
+            weights[name] -= group["lr"] * first[name] / (1 - 0.9**step) / size
+        optimizer.step()
+    for name, parameter in net.named_parameters():
+        if name in weights:
+            torch.testing.assert_close(parameter.double(), weights[name], rtol=1e-5, atol=1e-6)
 
 
 def test_going_on_equals_never_having_stopped(net):
