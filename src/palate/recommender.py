@@ -79,8 +79,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         is validated and served. None serves the weights of the last step of the best epoch.
     validation_fraction : float, default=0.1
         Share of users whose last event is held out from training to measure NDCG@10 after each
-        epoch; the best weights are kept. Below 1 it takes at most 10,000 users. 0 trains on
-        everything for all epochs.
+        epoch; the best weights are kept. At least 100 users, or half of those who have three
+        events, and below 1 at most 10,000. 0 trains on everything for all epochs.
     patience : int, default=None
         Epochs without a better NDCG@10 before training stops. None runs all epochs: the rate falls
         until the last, which are often the best.

@@ -87,9 +87,9 @@ def test_viewed_items_are_filtered_from_then_on(model: Recommender) -> None:
 
 def test_many_users_at_once_are_merged(make_recommender: Make) -> None:
     histories = [[u % 11, (u + 1) % 11] for u in range(600)]
-    model = make_recommender(epochs=0).fit(histories)
+    model = make_recommender(epochs=0, validation_fraction=0).fit(histories)
     model.observe([[(u + 2) % 11] for u in range(400)])  # more than are kept beside the arrays
-    whole = make_recommender(epochs=0).fit(
+    whole = make_recommender(epochs=0, validation_fraction=0).fit(
         [[*row, (u + 2) % 11] if u < 400 else row for u, row in enumerate(histories)]
     )
     pd.testing.assert_frame_equal(model.recommend(k=2), whole.recommend(k=2))

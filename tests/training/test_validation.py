@@ -37,16 +37,22 @@ def test_last_events_of_users_with_three():
     assert histories.of(0).tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("fraction", "taken"), [(1e-9, 1), (0.25, 10), (0.5, 20), (1.0, 40)])
-def test_the_share_of_users(fraction, taken):
-    histories = make_histories([[user % 5, 1, 2, 3] for user in range(40)])
+@pytest.mark.parametrize(
+    ("fraction", "n_users", "taken"),
+    [
+        *[(1e-9, 1, 1), (1e-9, 3, 1), (1e-9, 40, 20), (0.75, 40, 30), (1.0, 40, 40)],
+        *[(0.1, 199, 99), (0.1, 300, 100), (0.5, 300, 150), (0.1, 1300, 130)],
+    ],
+)
+def test_the_share_of_users(fraction, n_users, taken):
+    histories = make_histories([[user % 5, 1, 2, 3] for user in range(n_users)])
     left, holdout = hold_out(histories, fraction, torch.Generator().manual_seed(0))
     assert len(holdout.targets) == taken
-    assert left.n_events == 160 - taken
+    assert left.n_events == 4 * n_users - taken
     again, _ = hold_out(histories, fraction, torch.Generator().manual_seed(0))
     np.testing.assert_array_equal(again.indptr, left.indptr)
     other, _ = hold_out(histories, fraction, torch.Generator().manual_seed(1))
-    assert taken == 40 or (other.indptr != left.indptr).any()
+    assert taken in (1, n_users) or (other.indptr != left.indptr).any()
 
 
 def test_nobody_is_held_out():
@@ -90,6 +96,7 @@ def test_the_metric_is_that_of_a_loop(make_network, metric, batch_size):
 
 def test_a_share_of_a_large_set_is_capped(monkeypatch):
     monkeypatch.setattr(validation, "MOST_HELD_OUT", 4)
+    monkeypatch.setattr(validation, "FEWEST_HELD_OUT", 2)
     items = np.arange(30) % 7
     histories = Histories(np.arange(0, 33, 3), items, None, None, n_users=10)
     for fraction, taken in ((0.3, 3), (0.9, 4), (1.0, 10)):

@@ -15,6 +15,8 @@ from palate.training.network import TasteNetwork
 K = 10
 #: Users held out at most, unless all are: more would measure no better, and cost a large set much.
 MOST_HELD_OUT = 10_000
+#: Users held out at least, if there are twice as many: by fewer, chance would choose the epoch.
+FEWEST_HELD_OUT = 100
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ def hold_out(
     histories : Histories
         Compact ones.
     fraction : float
-        Share of users in [0, 1]; of a positive share at least one user is taken, and of a share
-        below 1 at most `MOST_HELD_OUT`.
+        Share of users in [0, 1]; of a positive share at least `FEWEST_HELD_OUT` users are taken,
+        or half of them where that is less, and of a share below 1 at most `MOST_HELD_OUT`.
     generator : torch.Generator
     people : int64 ndarray of shape (n_users,), default=None
         Codes of attribute texts, -1 for none.
@@ -63,11 +65,12 @@ def hold_out(
         None where nobody is held out.
     """
     able = np.flatnonzero(np.diff(histories.indptr) >= 3)
-    n_taken = min(len(able), max(1, round(fraction * len(able)))) if fraction > 0 else 0
+    if fraction == 0 or not len(able):
+        return histories, None
+    fewest = max(1, min(FEWEST_HELD_OUT, len(able) // 2))
+    n_taken = max(fewest, round(fraction * len(able)))
     if fraction < 1:
         n_taken = min(n_taken, MOST_HELD_OUT)
-    if n_taken == 0:
-        return histories, None
     picks = torch.randperm(len(able), generator=generator)[:n_taken].numpy()
     users = np.sort(able[picks])
     at = histories.indptr[users + 1] - 1
