@@ -31,7 +31,7 @@ from palate.data.items import ItemTable
 from palate.data.lists import id_list
 from palate.data.people import add_people
 from palate.data.vocabulary import Vocabulary
-from palate.defaults import AUTO, Settings, settings_for
+from palate.defaults import AUTO, Settings, epochs_for, settings_for
 from palate.encoders.item.ids import IdEncoder
 from palate.exceptions import DataLeakWarning, InvalidInputError, InvalidParameterError
 from palate.learning import Learned
@@ -58,6 +58,12 @@ def settings_of(histories: Histories) -> Settings:
     # Somebody known by attributes alone makes nothing sparser.
     n_users = int(np.count_nonzero(np.diff(histories.indptr)))
     return settings_for(len(histories.items), n_users, n_items)
+
+
+def settings_on(settings: Settings, histories: Histories, users: np.ndarray) -> Settings:
+    """Choose what "auto" stands for when learning goes on, from the histories of `users`."""
+    n_events = int(histories.lengths(users).sum())
+    return replace(settings, epochs=epochs_for(settings, n_events, len(users)))
 
 
 def architecture(rec: Any) -> dict[str, Any]:

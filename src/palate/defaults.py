@@ -86,11 +86,23 @@ def settings_for(n_events: int, n_users: int, n_items: int) -> Settings:
         chosen = _DENSE
     else:
         chosen = _SMALL if n_items < SMALL_ITEMS else _SPARSE
-    n_windows = n_users * max(1, -(-n_events // (n_users * chosen.max_length)))
-    steps = -(-n_windows // chosen.batch_size)
-    epochs = max(chosen.epochs, min(_MOST_EPOCHS, -(-_FEWEST_STEPS // steps)))
+    epochs = epochs_for(chosen, n_events, n_users)
     epochs = min(epochs, max(_FEWEST_EPOCHS, _MOST_EVENTS // max(1, n_events)))
     return replace(chosen, epochs=epochs)
+
+
+def epochs_for(settings: Settings, n_events: int, n_users: int) -> int:
+    """Return the epochs of `settings`, or as many more as make 200 steps: at most 60.
+
+    Examples
+    --------
+    >>> [epochs_for(STANDALONE, n_events=5 * n, n_users=n) for n in (9, 600, 5_000)]
+    [60, 40, 30]
+    """
+    n_users = max(1, n_users)
+    n_windows = n_users * max(1, -(-n_events // (n_users * settings.max_length)))
+    steps = -(-n_windows // settings.batch_size)
+    return max(settings.epochs, min(_MOST_EPOCHS, -(-_FEWEST_STEPS // steps)))
 
 
 def check_int_or_auto(name: str, value: Any, *, minimum: int = 0) -> int | None:

@@ -17,7 +17,7 @@ from palate.data.batches import Batch, cut_windows, iterate_batches
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.people import People
-from palate.data.rehearsal import only_users, rehearsed
+from palate.data.rehearsal import n_rehearsed, only_users, rehearsed
 from palate.exceptions import InvalidParameterError
 from palate.plan import Plan
 from palate.reranking.module import ContentCorrection
@@ -155,9 +155,12 @@ def learn_on(
         if people is not None and len(people.texts) > len(network.people_texts):
             network.read_people(people.texts.array[len(network.people_texts) :].tolist(), options)
         learned = Learned(network, [], copy.deepcopy(optimizer_state), correction)
-        users = rehearsed(
-            users, histories.n_users, plan.rehearsal, torch_generator(seed, _REHEARSAL)
-        )
+        if plan.rehearsal is None:
+            known = np.pad(old.numpy(), (0, len(seen) - len(old)))
+            n_more = n_rehearsed(histories, users, known)
+        else:
+            n_more = round(plan.rehearsal * (histories.n_users - len(users)))
+        users = rehearsed(users, histories.n_users, n_more, torch_generator(seed, _REHEARSAL))
         _train(plan, learned, histories, users, seed, options, people, pretrain=False)
     return learned
 

@@ -29,8 +29,8 @@ class Plan:
     patience : int or None
     learning_rate, weight_decay, validation_fraction : float
     averaging : float or None
-    rehearsal : float
-        Share of the other users whom learning on repeats.
+    rehearsal : float or None
+        Share of the other users whom learning on repeats; None takes as many as are learned from.
     mean_weight, content_weight : float or None
         What the plain averages of a history count in answers; None is chosen by the held-out users.
     user_features : list of str or None
@@ -52,7 +52,7 @@ class Plan:
     validation_fraction: float
     patience: int | None
     averaging: float | None = None
-    rehearsal: float = 0.0
+    rehearsal: float | None = 0.0
     mean_weight: float | None = 0.0
     content_weight: float | None = 0.0
     user_features: list[str] | None = None
@@ -85,7 +85,7 @@ def plan_of(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE
         validation_fraction=check_real(
             "validation_fraction", rec.validation_fraction, low=0, high=1
         ),
-        rehearsal=check_real("rehearsal", rec.rehearsal, low=0, high=1),
+        rehearsal=_or_auto(rec, "rehearsal", high=1),
         mean_weight=_average_weight(rec, "mean_weight"),
         content_weight=_average_weight(rec, "content_weight"),
         reranker=_reranker(rec),
@@ -103,19 +103,24 @@ def _averaging(rec: Any) -> float | None:
 
 
 def _average_weight(rec: Any, name: str) -> float | None:
+    weight = _or_auto(rec, name, high_open=True)
+    if weight and rec.metric != "cosine":
+        raise InvalidParameterError(
+            f"{name} must be 0 or 'auto' unless metric='cosine'; got {getattr(rec, name)!r} and "
+            f"metric={rec.metric!r}."
+        )
+    return weight
+
+
+def _or_auto(rec: Any, name: str, **bounds: Any) -> float | None:
+    """Return a parameter of at least 0, or None for "auto"."""
     value = getattr(rec, name)
     if isinstance(value, str) and value == AUTO:
         return None
     try:
-        weight = check_real(name, value, low=0, high_open=True)
+        return check_real(name, value, low=0, **bounds)
     except InvalidParameterError as error:
         raise InvalidParameterError(str(error).replace(";", " or 'auto';", 1)) from None
-    if weight and rec.metric != "cosine":
-        raise InvalidParameterError(
-            f"{name} must be 0 or 'auto' unless metric='cosine'; got {value!r} and "
-            f"metric={rec.metric!r}."
-        )
-    return weight
 
 
 def _objective(rec: Any) -> Any:

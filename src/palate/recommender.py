@@ -90,9 +90,10 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         the weights with the best NDCG@10 on the held-out users, if there are at least 50; 0 leaves
         an average out. A `content_weight` makes vectors wider than `dim` by the content's width.
         Only for the cosine: see :mod:`palate.ops.evidence`.
-    rehearsal : float, default=0.0
+    rehearsal : float or "auto", default="auto"
         Share of the users that X does not name whose histories `partial_fit` repeats, so that what
-        was learned before is not forgotten.
+        was learned before is not forgotten. "auto" takes one of them, at random, for each user of X
+        who met an item that the model knows: nobody where all is new, as in another domain.
     random_state : int, RandomState or None, default=None
         Seed of everything random; the global seeds are not touched.
     options : RunOptions, default=None
@@ -158,7 +159,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         patience: int | None = None,
         mean_weight: float | str = AUTO,
         content_weight: float | str = AUTO,
-        rehearsal: float = 0.0,
+        rehearsal: float | str = AUTO,
         random_state: Any = None,
         options: RunOptions | None = None,
     ) -> None:
@@ -255,9 +256,10 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     ) -> Recommender:
         """Learn on: new users, items and events; weights and optimiser go on from where they are.
 
-        Only the ranking stage runs, on the whole histories of the users that X names and of a
-        share `rehearsal` of the others. Validation users are drawn among those; if no epoch
-        improves their NDCG@10, the weights stay.
+        Only the ranking stage runs, on the whole histories of the users that X names and of some
+        of the others (`rehearsal`). Validation users are drawn among those; if no epoch improves
+        their NDCG@10, the weights stay. A single epoch keeps the learning rate where it is; of
+        more, it rises and falls as in `fit`.
 
         Parameters
         ----------
@@ -274,7 +276,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         users : table or Users, default=None
             Attributes of new users, and new attributes of known ones: a user's latest row counts.
         epochs : int, default=None
-            Most epochs, by default the parameter `epochs`.
+            Most epochs, by default the parameter `epochs`; for "auto" those of `fit`, or more
+            where X is small, so that about 200 steps are taken.
 
         Returns
         -------
@@ -297,6 +300,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             estimator.check_same_metric(self.metric, before)
             coded, learn_from = estimator.code_more(self, X, items, users)
             histories = before.histories.append(coded.events, len(coded.users)).compact()
+            settings = estimator.settings_on(self.settings_, histories, learn_from)
+            plan = plan_of(self, epochs, settings)
             learned = learn_on(
                 plan,
                 before.network,

@@ -16,6 +16,7 @@ from palate.encoders.user.gru import GRUEncoder
 from palate.learning import learn, learn_on
 from palate.plan import Plan
 from palate.protocols import ItemModule
+from palate.training import loop
 from palate.training.averaging import SNAPSHOTS, WeightAverage
 from palate.training.loop import Stage, run_stage
 
@@ -94,6 +95,12 @@ class Slope(nn.Module):
         return self.network.items.weight * batch.weights.sum()
 
 
+@pytest.fixture
+def kept_rate(monkeypatch):
+    """The rate stays where it is: each step is 0.5."""
+    monkeypatch.setattr(loop, "rate_factor", lambda *_: 1.0)
+
+
 def make_stage(**kwargs):
     network = nn.Module()
     network.items = Items()
@@ -108,11 +115,11 @@ def make_stage(**kwargs):
         "learning_rate": 0.5,
         "weight_decay": 0.0,
         "options": RunOptions(device="cpu", progress=False),
-        "keep_start": True,  # the rate stays: each step is 0.5
     }
     return Stage(**settings | kwargs), network
 
 
+@pytest.mark.usefixtures("kept_rate")
 def test_the_average_is_validated_and_kept_and_training_goes_on_from_the_last_step():
     seen, epochs = [], 1.0
     stage, network = make_stage(
@@ -128,6 +135,7 @@ def test_the_average_is_validated_and_kept_and_training_goes_on_from_the_last_st
     assert network.items.at_refresh == pytest.approx(right[-1], rel=1e-5)
 
 
+@pytest.mark.usefixtures("kept_rate")
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_without_validation_the_average_of_the_end_is_kept(interrupted):
     def stop(record):
@@ -149,6 +157,7 @@ def test_without_validation_the_average_of_the_end_is_kept(interrupted):
     assert network.items.at_refresh == pytest.approx(right, rel=1e-5)
 
 
+@pytest.mark.usefixtures("kept_rate")
 def test_no_average_is_what_it_was():
     stage, network = make_stage()
     run_stage(stage)

@@ -9,17 +9,17 @@ from palate.data.histories import Histories
 
 
 def rehearsed(
-    users: np.ndarray, n_users: int, share: float, generator: torch.Generator
+    users: np.ndarray, n_users: int, n_more: int, generator: torch.Generator
 ) -> np.ndarray:
-    """Return `users` and a random share of the others, in order: old tastes are not forgotten.
+    """Return `users` and some of the others at random, in order: old tastes are not forgotten.
 
     Parameters
     ----------
     users : int64 ndarray
     n_users : int
         Users there are.
-    share : float
-        In [0, 1].
+    n_more : int
+        How many others, if there are so many.
     generator : torch.Generator
 
     Returns
@@ -33,12 +33,38 @@ def rehearsed(
 
     Examples
     --------
-    >>> rehearsed(np.array([4]), 5, 0.5, torch.Generator().manual_seed(0)).tolist()
+    >>> rehearsed(np.array([4]), 5, 2, torch.Generator().manual_seed(0)).tolist()
     [0, 1, 4]
     """
     others = np.setdiff1d(np.arange(n_users), users)
-    picks = torch.randperm(len(others), generator=generator)[: round(share * len(others))]
+    picks = torch.randperm(len(others), generator=generator)[:n_more]
     return np.union1d(users, others[picks.numpy()])
+
+
+def n_rehearsed(histories: Histories, users: np.ndarray, known: np.ndarray) -> int:
+    """Return how many others to learn from beside `users`: one for each who met a known item.
+
+    As much old as new holds what was known, whatever the number of people; and where all is new,
+    as in another domain, nothing of it is at stake.
+
+    Parameters
+    ----------
+    histories : Histories
+    users : int64 ndarray
+    known : bool ndarray of shape (n_items,)
+        Whether the model has learned from events of an item.
+
+    Examples
+    --------
+    >>> from palate.data.histories import CodedEvents
+    >>> events = CodedEvents(np.array([0, 0, 1, 2]), np.array([0, 2, 3, 1]))
+    >>> histories = Histories.from_events(events, n_users=3)
+    >>> n_rehearsed(histories, np.array([0, 1]), np.array([True, True, False, False]))
+    1
+    """
+    indptr, items = histories.gather(users)
+    met = np.concatenate([[0], np.cumsum(known[items])])[indptr]
+    return int(np.count_nonzero(np.diff(met)))
 
 
 def only_users(histories: Histories, users: np.ndarray) -> Histories:

@@ -194,8 +194,8 @@ class _Trainer:
             # Every process draws the same order and takes its own share; the rest is left over.
             if place % world != share or place >= n_batches - n_batches % world:
                 continue
-            # A model that learns on, maybe for one epoch a night, keeps its pace.
-            kept = self.stage.keep_start
+            # A model that learns on for one epoch a night keeps its pace.
+            kept = self.stage.keep_start and self.stage.n_epochs == 1
             factor = 1.0 if kept else rate_factor(epoch, place, n_batches, self.stage.n_epochs)
             for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
                 group["lr"] = peak * factor
