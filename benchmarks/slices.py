@@ -1,6 +1,6 @@
 """Ten slices of new events learned one after another, beside one refit on everything.
 
-    python benchmarks/slices.py DATASET_FOLDER [--rehearsal 0 0.1 0.3] [--epochs 1] [--seeds 1]
+    python benchmarks/slices.py DATASET_FOLDER [--rehearsal auto 0 0.1 0.3] [--epochs 1] [--seeds 1]
 
 The events lie in the order of time. A model is fitted on the first 60 %; the next 30 % come in ten
 slices, each passed to `partial_fit` with new users and items; the first event of each known user in
@@ -96,11 +96,18 @@ def measure(args: argparse.Namespace, seed: int) -> pd.DataFrame:
     return table
 
 
+def share_or_auto(text: str) -> float | str:
+    """Read a value of the parameter `rehearsal`."""
+    return text if text == "auto" else float(text)
+
+
 def main() -> None:
     """Print the mean over the seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rehearsal", type=float, nargs="+", default=[0.0, 0.1, 0.3])
+    parser.add_argument(
+        "--rehearsal", type=share_or_auto, nargs="+", default=["auto", 0.0, 0.1, 0.3]
+    )
     parser.add_argument("--epochs", type=int, nargs="+", default=[1])
     parser.add_argument("--params", type=json.loads, default={}, help="JSON of Recommender params")
     parser.add_argument("--item-encoder", default="bert+id")

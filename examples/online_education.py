@@ -123,6 +123,7 @@ def fit(
         batch_size=128,
         patience=5,
         mean_weight=0,
+        rehearsal=0,
         content_weight=0,
         random_state=0,
         options=RunOptions(device="cpu", progress=False),
