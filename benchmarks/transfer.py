@@ -12,7 +12,7 @@ scratch       a new Recommender, fitted on the events of these users;
 pretrained    `Recommender.load` of the folder, then `partial_fit` on the same events;
 as it was     the loaded model with the target's items and no training on them.
 
-All get the text of every item of the target. The test is the last event of (at most 3,000) users
+All get the text of every item of the target. The test is the last event of (at most --test-users) users
 of the target, drawn once, their histories given in the call; all items of the target are ranked,
 viewed ones filtered. Printed: the mean of NDCG@10 over seeds, its standard error, and seconds.
 """
@@ -36,7 +36,6 @@ from palate.metrics import evaluate
 from palate.model_selection import leave_last_out_split
 
 OPTIONS = RunOptions(device="cpu", progress=False)
-MOST_TEST_USERS = 3_000
 WAYS = ("scratch", "pretrained", "as it was")
 
 
@@ -99,7 +98,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     train, test = leave_last_out_split(events, min_history=2)
     train = train.sort_values("timestamp", kind="stable")
     rng = np.random.default_rng(0)
-    test = test.iloc[np.sort(rng.permutation(len(test))[:MOST_TEST_USERS])]
+    test = test.iloc[np.sort(rng.permutation(len(test))[: args.test_users])]
     users, rows = train["user_id"].unique(), []
     for share in args.shares:
         for seed in range(args.seeds):
@@ -124,6 +123,7 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.1, 1.0])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--epochs", type=int, default=None, help="of partial_fit")
+    parser.add_argument("--test-users", type=int, default=3_000, help="judged at most")
     parser.add_argument("--params", type=json.loads, default={}, help="JSON of Recommender params")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
