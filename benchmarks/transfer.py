@@ -13,8 +13,9 @@ pretrained    `Recommender.load` of the folder, then `partial_fit` on the same e
 as it was     the loaded model with the target's items and no training on them.
 
 All get the text of every item of the target. The test is the last event of at most
---test-users users of the target, drawn once, their histories given in the call; all items of the target are ranked,
-viewed ones filtered. Printed: the mean of NDCG@10 over seeds, its standard error, and seconds.
+--test-users users of the target, drawn once, their histories given in the call; all items of the
+target are ranked, viewed ones filtered. Printed: the mean of NDCG@10 over seeds, its standard error
+and seconds.
 """
 
 from __future__ import annotations
