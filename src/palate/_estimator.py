@@ -133,8 +133,8 @@ def code_afresh(X: Any, items: Any, users: Any, planned: Plan) -> Coded:
 def code_more(rec: Any, X: Any, items: Any, users: Any) -> tuple[Coded, np.ndarray]:
     """Code the input of `partial_fit`, and say whom to learn from."""
     before: Serving = rec._serving
-    behind = before.unlearned()
-    if X is None and not len(behind):
+    behind = before.unlearned() if X is None else None
+    if behind is not None and not len(behind):
         raise InvalidInputError(
             "X must hold events unless `observe` took some in since the model last learned; "
             "got None."
@@ -149,7 +149,7 @@ def code_more(rec: Any, X: Any, items: Any, users: Any) -> tuple[Coded, np.ndarr
     )
     people, known = add_people(before.people, users, features_of(rec), coded.users)
     coded = replace(coded, users=known, people=people)
-    return coded, behind if X is None else np.unique(coded.events.users)
+    return coded, np.unique(coded.events.users) if behind is None else behind
 
 
 def features_of(rec: Any) -> list[str] | None:

@@ -124,9 +124,9 @@ def code_interactions(
     MissingContentError
         If content is needed and not given, or an event names an item without a row.
     """
-    none = Events(users.array[:0], known.array[:0])
-    events = none if X is None else read_interactions(X)
-    if X is not None and not len(events):
+    if X is None:
+        events = Events(users.array[:0], known.array[:0])
+    elif not len(events := read_interactions(X)):
         raise InvalidInputError("X must hold at least one event; got none.")
     vocabulary = known
     if items is not None:
