@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "whitening 0": {"item_encoder__encoders__0__whitening": 0.0},
     "gate": {"item_encoder__mode": "gate"},
     "swiglu": {"user_encoder__block": "swiglu"},
+    "ligr": {"user_encoder__block": "ligr"},
     "hstu": {"user_encoder__block": "hstu"},
     "id dropout 0": {"item_encoder__id_dropout": 0.0},
     "id dropout 0.3": {"item_encoder__id_dropout": 0.3},

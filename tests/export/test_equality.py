@@ -98,7 +98,7 @@ def test_averages_beside_the_encoder(
     assert_equal_answers(rec, reader, histories=histories[1:2], k=4)
 
 
-@pytest.mark.parametrize("block", ["swiglu", "hstu"])
+@pytest.mark.parametrize("block", ["swiglu", "ligr", "hstu"])
 def test_other_blocks_and_a_gate(
     make_recommender: Callable[..., Recommender],
     events: pd.DataFrame,

@@ -479,6 +479,7 @@ def test_an_id_that_cannot_be_written_is_named(make_recommender: Make, folder: P
         {"averaging": np.float32(0.5), "objective": GBCEObjective(9, t=0.5, temperature=0.2)},
         {"objective": SoftmaxObjective(label_smoothing=0.1, temperature=0.05)},
         {"user_encoder": TransformerEncoder(block="swiglu")},
+        {"user_encoder": TransformerEncoder(block="ligr", n_heads=2), "pretrain_epochs": 1},
         {"user_encoder": TransformerEncoder(block="hstu", n_heads=2), "pretrain_epochs": 1},
         {"item_encoder": Fusion((IdEncoder(), IdEncoder())), "random_state": np.int64(4)},
         {"epochs": 0, "random_state": np.random.RandomState(4), "learning_rate": np.float32(1)},

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from torch import nn
 
 from palate.encoders.user.gru import GRUEncoder
-from palate.encoders.user.transformer import TransformerEncoder
+from palate.encoders.user.transformer import BLOCKS, TransformerEncoder
 from palate.exceptions import InvalidParameterError
 from palate.protocols import UserEncoder
 
@@ -20,6 +20,7 @@ SPECS = {
     "transformer": TransformerEncoder(),
     "wide transformer": TransformerEncoder(n_layers=1, n_heads=3, hidden_size=5, dropout=0.5),
     "swiglu": TransformerEncoder(block="swiglu"),
+    "ligr": TransformerEncoder(n_heads=2, block="ligr"),
     "hstu": TransformerEncoder(n_heads=3, dropout=0.5, block="hstu"),
     "shortcut": TransformerEncoder(n_layers=1, shortcut=True),
     "shortcut past a gru": GRUEncoder(dropout=0.5, shortcut=True),
@@ -144,7 +145,7 @@ def test_a_shortcut_is_there_or_not(kind):
 
 @pytest.mark.parametrize("n_heads", [1, 3])
 @pytest.mark.parametrize("n_layers", [1, 2])
-@pytest.mark.parametrize("block", ["prenorm", "swiglu", "hstu"])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_the_last_state_alone_is_that_of_all_states(block, n_layers, n_heads):
     network = build(TransformerEncoder(n_layers=n_layers, n_heads=n_heads, block=block)).double()
     jitter(network)
@@ -156,7 +157,7 @@ def test_the_last_state_alone_is_that_of_all_states(block, n_layers, n_heads):
         torch.testing.assert_close(network.last_state(noisy, mask), right, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("block", ["prenorm", "swiglu", "hstu"])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_both_directions_see_every_real_step_and_no_padding(block):
     spec = TransformerEncoder(n_heads=2, block=block)
     network, x, mask = build(spec), draw(B, T, D), mask_of([7, 4, 1])
@@ -189,6 +190,48 @@ def test_swiglu_gates_the_hidden_layer():
         inner = gate / (1 + torch.exp(-gate)) * value
         right = mixed + inner @ block.contract.weight.double().T + block.contract.bias.double()
         torch.testing.assert_close(block(x, None).double(), right, rtol=0, atol=1e-4)
+
+
+def test_ligr_matches_a_loop_in_float64():
+    heads, width = 3, D // 3
+    spec = TransformerEncoder(n_layers=1, n_heads=heads, hidden_size=10, block="ligr")
+    block = build(spec).blocks[0].double()
+    jitter(block)
+    plain = build(clone(spec).set_params(block="swiglu")).blocks[0]
+    n_gates = sum(p.numel() for p in block.parameters()) - sum(
+        p.numel() for p in plain.parameters()
+    )
+    assert n_gates == 2 * D * D
+    x, lengths = draw(B, T, D).double(), [7, 4, 1]
+
+    def sigmoid(z):
+        return 1 / (1 + torch.exp(-z))
+
+    def norm(z, layer):
+        z = (z - z.mean()) / (z.var(unbiased=False) + 1e-5).sqrt()
+        return z * layer.weight + layer.bias
+
+    for causal in (True, False):
+        mask = mask_of(lengths)
+        with torch.no_grad():
+            states = block(x, None if causal else mask[:, None, None, :])
+        for row, length in enumerate(lengths):
+            parts = [block.project_in(norm(x[row, i], block.norm_attention)) for i in range(T)]
+            q, k, v = torch.stack(parts).view(T, 3, heads, width).unbind(1)
+            for i in range(length):
+                sees = range(i + 1) if causal else range(length)
+                mixed = torch.zeros(heads, width, dtype=torch.float64)
+                for head in range(heads):
+                    sizes = [torch.exp(q[i, head] @ k[j, head] / width**0.5) for j in sees]
+                    for j, size in zip(sees, sizes, strict=True):
+                        mixed[head] += size / sum(sizes) * v[j, head]
+                gate = sigmoid(block.gate_attention.weight @ x[row, i])
+                state = x[row, i] + block.project_out(mixed.flatten()) * gate
+                h = norm(state, block.norm_hidden)
+                inner = block.gate(h) * sigmoid(block.gate(h)) * block.expand(h)
+                gate = sigmoid(block.gate_hidden.weight @ state)
+                right = state + block.contract(inner) * gate
+                torch.testing.assert_close(states[row, i], right, rtol=0, atol=1e-9)
 
 
 def test_hstu_matches_a_loop_in_float64():
@@ -227,8 +270,8 @@ def test_hstu_matches_a_loop_in_float64():
 def test_blocks_are_checked():
     for spec, text in (
         (
-            TransformerEncoder(block="ligr"),
-            "block must be one of 'prenorm', 'swiglu', 'hstu'; got 'ligr'.",
+            TransformerEncoder(block="postnorm"),
+            "block must be one of 'prenorm', 'swiglu', 'ligr', 'hstu'; got 'postnorm'.",
         ),
         (
             TransformerEncoder(block="hstu", hidden_size=9),

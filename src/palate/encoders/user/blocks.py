@@ -34,8 +34,7 @@ class PrenormBlock(nn.Module):
 
     def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
         """Return the next states; `visible` tells which steps are real, None is causal."""
-        x = x + self.dropout(self._attend(self.norm_attention(x), visible))
-        return x + self.dropout(self.contract(self._hidden(self.norm_hidden(x))))
+        return self._feed(self._join(x, self._attend(self.norm_attention(x), visible)))
 
     def last(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the next state of each row's last real step: (n_rows, dim).
@@ -44,9 +43,16 @@ class PrenormBlock(nn.Module):
         weighted sum of the values is the value of the weighted sum: neither keys nor values are
         computed, so a history costs hardly more than one step of it.
         """
-        normed = self.norm_attention(x)
-        state = at_last(x, lengths) + self.dropout(self._attend_once(normed, lengths))
-        return state + self.dropout(self.contract(self._hidden(self.norm_hidden(state))))  # type: ignore[no-any-return]
+        mixed = self._attend_once(self.norm_attention(x), lengths)
+        return self._feed(self._join(at_last(x, lengths), mixed))
+
+    def _join(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add what attention found to the states that it was asked for."""
+        return x + self.dropout(mixed)  # type: ignore[no-any-return]
+
+    def _feed(self, x: Tensor) -> Tensor:
+        """Add the feed-forward part."""
+        return x + self.dropout(self.contract(self._hidden(self.norm_hidden(x))))  # type: ignore[no-any-return]
 
     def _attend_once(self, normed: Tensor, lengths: Tensor) -> Tensor:
         n_rows, n_steps, dim = normed.shape
@@ -93,6 +99,41 @@ class SwiGLUBlock(PrenormBlock):
 
     def _hidden(self, x: Tensor) -> Tensor:
         return F.silu(self.gate(x)) * self.expand(x)
+
+
+class LiGRBlock(SwiGLUBlock):
+    """The same, with a learned gate on what each part adds.
+
+    A part F, attention or feed-forward, makes of the states x: ``x + F(norm(x)) * sigmoid(x W)``,
+    with a matrix W (dim, dim) of its own. The gate reads the states as they are, without norm.
+
+    Notes
+    -----
+    Borisyuk et al., "From Features to Transformers: Redefining Ranking for Scalable Impact", 2025;
+    with SwiGLU as in Tikhonovich et al., "eSASRec: Enhancing Transformer-based Recommendations in
+    a Modular Fashion", RecSys 2025, equation 1. The gates have ``2 * dim**2`` weights.
+
+    Examples
+    --------
+    >>> block = LiGRBlock(dim=4, n_heads=2, hidden=5, dropout=0.0)
+    >>> x = torch.randn(2, 3, 4)
+    >>> block(x, None).shape
+    torch.Size([2, 3, 4])
+    >>> block.last(x, torch.tensor([3, 1])).shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(self, dim: int, n_heads: int, hidden: int, dropout: float) -> None:
+        super().__init__(dim, n_heads, hidden, dropout)
+        self.gate_attention = nn.Linear(dim, dim, bias=False)
+        self.gate_hidden = nn.Linear(dim, dim, bias=False)
+
+    def _join(self, x: Tensor, mixed: Tensor) -> Tensor:
+        return x + self.dropout(mixed) * torch.sigmoid(self.gate_attention(x))  # type: ignore[no-any-return]
+
+    def _feed(self, x: Tensor) -> Tensor:
+        added = self.dropout(self.contract(self._hidden(self.norm_hidden(x))))
+        return x + added * torch.sigmoid(self.gate_hidden(x))  # type: ignore[no-any-return]
 
 
 class HSTUBlock(nn.Module):

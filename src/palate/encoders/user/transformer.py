@@ -10,13 +10,19 @@ from torch import Tensor, nn
 
 from palate._validation import check_choice, check_int, check_real
 from palate.defaults import AUTO, STANDALONE, fill_spec
-from palate.encoders.user.blocks import HSTUBlock, PrenormBlock, SwiGLUBlock
+from palate.encoders.user.blocks import HSTUBlock, LiGRBlock, PrenormBlock, SwiGLUBlock
 from palate.encoders.user.pooled import POOLINGS
 from palate.encoders.user.shortcut import with_shortcut
 from palate.exceptions import InvalidParameterError
 
 INITIAL_STD = 0.02
-BLOCKS = ("prenorm", "swiglu", "hstu")
+BLOCKS = ("prenorm", "swiglu", "ligr", "hstu")
+# Those that have a feed-forward part.
+_FEEDING: dict[str, type[PrenormBlock]] = {
+    "prenorm": PrenormBlock,
+    "swiglu": SwiGLUBlock,
+    "ligr": LiGRBlock,
+}
 
 
 class TransformerEncoder(BaseEstimator):
@@ -29,17 +35,18 @@ class TransformerEncoder(BaseEstimator):
     n_heads : int or "auto", default="auto"
         Attention heads; must divide the model's `dim`.
     hidden_size : int, default=None
-        Width of the feed-forward layers. By default ``4 * dim``, and with ``block="swiglu"`` two
-        thirds of that, which is as many weights.
+        Width of the feed-forward layers. By default ``4 * dim``, and with ``block="swiglu"`` or
+        ``"ligr"`` two thirds of that, which is as many weights.
     dropout : float or "auto", default="auto"
         Share of activations dropped in training, in [0, 1).
     max_length : int or "auto", default="auto"
         The most recent events that are read.
     pooling : {"last", "mean", "attention"}, default="last"
         How the states of a history become one vector.
-    block : {"prenorm", "swiglu", "hstu"}, default="prenorm"
-        What a layer is: softmax attention and a GELU layer, the same with SwiGLU, or the pointwise
-        attention of HSTU, which has no feed-forward layer and a learned bias by distance.
+    block : {"prenorm", "swiglu", "ligr", "hstu"}, default="prenorm"
+        What a layer is: softmax attention and a GELU layer, the same with SwiGLU, that with LiGR's
+        gates on what each part adds, or the pointwise attention of HSTU, which has no feed-forward
+        layer and a learned bias by distance (:mod:`palate.encoders.user.blocks`).
     shortcut : bool or "auto", default="auto"
         Whether the fading average of the history's vectors is added to the states, by weights that
         are learned (:class:`palate.encoders.user.shortcut.Shortcut`).
@@ -115,8 +122,7 @@ class TransformerEncoder(BaseEstimator):
         usual = 4 * dim if self.block == "prenorm" else max(1, 8 * dim // 3)
         hidden = usual if self.hidden_size is None else self.hidden_size
         check_int("hidden_size", hidden, minimum=1)
-        kind = PrenormBlock if self.block == "prenorm" else SwiGLUBlock
-        return kind(dim, n_heads, hidden, dropout)
+        return _FEEDING[self.block](dim, n_heads, hidden, dropout)
 
 
 class _Transformer(nn.Module):
@@ -130,7 +136,8 @@ class _Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=INITIAL_STD)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for block in blocks:
             if isinstance(block, HSTUBlock):
                 block.widen()
