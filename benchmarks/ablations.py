@@ -34,6 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gbce 256": {"objective": "gbce"},
     "whitening 0.5": {"item_encoder__encoders__0__whitening": 0.5},
     "whitening 0": {"item_encoder__encoders__0__whitening": 0.0},
+    "whitening groups 4": {"item_encoder__encoders__0__whitening_groups": 4},
     "gate": {"item_encoder__mode": "gate"},
     "swiglu": {"user_encoder__block": "swiglu"},
     "ligr": {"user_encoder__block": "ligr"},

@@ -120,6 +120,81 @@ def test_powers_out_of_range(power):
     assert str(error.value) == f"power must be a number in [0, 1]; got {power!r}."
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("groups", "kept"), [(1, 12), (2, 12), (3, 7), (4, 256)])
+def test_each_group_is_whitened_by_itself(groups, kept, dtype):
+    x = mixed(97, 12, rank=12, offset=4.0).to(dtype)
+    mean, matrix = fit_whitening(x, kept, groups=groups)
+    white = whiten(x.double(), mean.double(), matrix.double()).numpy()
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+    width, at = 12 // groups, 0
+    for group in range(groups):
+        part = x[:, group * width : (group + 1) * width]
+        share = min(width, kept // groups + (group < kept % groups))
+        found = white[:, at : at + share]
+        np.testing.assert_allclose(found, oracle(part, share), atol=tolerance)
+        np.testing.assert_allclose(found.T @ found / 97, np.eye(share), atol=tolerance)
+        outside = np.delete(matrix.numpy(), np.s_[group * width : (group + 1) * width], 0)
+        assert not outside[:, at : at + share].any()
+        at += share
+    assert white.shape[1] == at
+    if groups > 1:  # what groups have in common stays
+        assert np.abs(white.T @ white / 97 - np.eye(at)).max() > 0.05
+
+
+@pytest.mark.parametrize("power", [0.0, 0.4, 1.0])
+def test_groups_relaxed_and_of_unit_length(power):
+    x = mixed(61, 10, rank=10, offset=3.0)
+    parts = [whiten(p, *fit_whitening(p, 3, power=power)) for p in x.split(5, 1)]
+    right = torch.cat(parts, 1)
+    mean, matrix = fit_whitening(x, 6, power=power, groups=2)
+    torch.testing.assert_close(whiten(x, mean, matrix), right, atol=1e-9, rtol=0)
+    unit = whiten(x, *fit_whitening(x, 6, power=power, groups=2, unit_length=True))
+    assert float(unit.square().sum(1).mean()) == pytest.approx(1.0)
+    scale = right.square().sum(1).mean().sqrt()  # one for all groups
+    torch.testing.assert_close(unit * scale, right, atol=1e-9, rtol=0)
+
+
+def test_one_group_is_the_whole_to_the_bit():
+    x = mixed(40, 6, rank=6).float()
+    for one, two in zip(fit_whitening(x, 4), fit_whitening(x, 4, groups=1), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_groups_of_smaller_rank():
+    x = mixed(40, 6, rank=6)
+    x[:, 2:4] = 7.0  # this group tells nothing apart
+    x[:, 5] = 2 * x[:, 4]
+    mean, matrix = fit_whitening(x, groups=3)
+    assert matrix.shape == (6, 3)
+    assert not matrix[2:4].any()
+    assert torch.isfinite(whiten(x, mean, matrix)).all()
+    unit = whiten(x, *fit_whitening(x, groups=3, unit_length=True))
+    assert float(unit.square().sum(1).mean()) == pytest.approx(1.0)
+    equal = fit_whitening(torch.ones(3, 4), groups=2, unit_length=True)[1]
+    assert torch.equal(equal, torch.zeros(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("groups", "n_components", "message"),
+    [
+        (0, 4, "groups must be an integer of at least 1; got 0."),
+        (1.5, 4, "groups must be an integer of at least 1; got 1.5."),
+        (True, 4, "groups must be an integer of at least 1; got True."),
+        (4, 4, "groups must divide the 6 columns of x; got 4."),
+        (
+            3,
+            2,
+            "n_components must be at least groups=3, so that each group keeps a direction; got 2.",
+        ),
+    ],
+)
+def test_refused_groups(groups, n_components, message):
+    with pytest.raises(InvalidParameterError) as caught:
+        fit_whitening(torch.randn(5, 6), n_components, groups=groups)
+    assert str(caught.value) == message
+
+
 def test_signs_and_repeats_are_deterministic():
     x = mixed(40, 6, rank=6)
     mean, matrix = fit_whitening(x)

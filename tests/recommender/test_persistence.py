@@ -506,7 +506,9 @@ def test_the_ways_to_read_content_come_back(
     options: Any,
     tiny_bert: str,
 ) -> None:
-    encoder = Fusion([BertEncoder(tiny_bert, whitening=0.4), IdEncoder()], mode="gate")
+    encoder = Fusion(
+        [BertEncoder(tiny_bert, whitening=0.4, whitening_groups=2), IdEncoder()], mode="gate"
+    )
     model = make_recommender(item_encoder=encoder, epochs=2).fit(events, items=items)
     assert model.item_encoder_.gate.weight.abs().sum() > 0
     model.save(folder)
@@ -515,6 +517,7 @@ def test_the_ways_to_read_content_come_back(
     np.testing.assert_array_equal(loaded.transform(events), model.transform(events))
     assert loaded.item_encoder.get_params()["mode"] == "gate"
     assert loaded.item_encoder.get_params()["encoders__0__whitening"] == 0.4
+    assert loaded.item_encoder.get_params()["encoders__0__whitening_groups"] == 2
     loaded.partial_fit(events[:3])
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 
 from palate._options import RunOptions
 from palate._random import ModuleSeed
@@ -57,6 +58,37 @@ def test_vectors_are_projected_whitened_pooled_text_of_unit_size(folder, options
         codes = torch.tensor([10, 3, 10])
         np.testing.assert_array_equal(module(codes), module(None)[codes])
         np.testing.assert_array_equal(module(codes, content_only=True), module(codes))
+
+
+def test_groups_of_columns_are_whitened_apart(folder, options):
+    spec = BertEncoder(folder, n_components=6, whitening_groups=4)
+    module = build(spec, options)
+    raw = load_text_model(folder).encode(TITLES).astype(np.float64)
+    right = []
+    for group, kept in zip(np.split(raw, 4, axis=1), (2, 2, 1, 1), strict=True):
+        centred = group - group.mean(0)
+        right.append(np.linalg.svd(centred)[0][:, :kept] * np.sqrt(N))
+    white = np.concatenate(right, 1) / np.sqrt(6)  # vectors of length about 1
+    white *= np.sign((white * module.features.numpy()).sum(0))
+    np.testing.assert_allclose(module.features, white, atol=1e-3)
+    assert module.text_width == 6
+    loaded = build(spec, options, state=module.state_dict())
+    loaded.load_state_dict(module.state_dict())
+    assert torch.equal(loaded(None), module(None))
+    one = build(BertEncoder(folder, n_components=6, whitening_groups=1), options)
+    assert torch.equal(one.features, build(BertEncoder(folder, n_components=6), options).features)
+    many = build(BertEncoder(folder, whitening_groups=32), options)  # beyond the default's 16
+    assert many.text_width == 32
+    alone = clone(spec).set_params(options=options).fit(TITLES)
+    np.testing.assert_array_equal(alone.whitening_, module.matrix)
+
+
+def test_groups_must_divide_the_width(folder, options):
+    with pytest.raises(InvalidParameterError) as error:
+        build(BertEncoder(folder, whitening_groups=5), options)
+    assert str(error.value) == (
+        "whitening_groups must divide 32, the width of the model's vectors; got 5."
+    )
 
 
 def test_what_a_frozen_module_says_of_itself(folder, options):
@@ -214,6 +246,12 @@ def test_a_copy_of_a_live_module_trains_its_own_bert(folder, options):
         ({"finetune": "lora"}, "finetune must be one of 'frozen', 'last', 'full'; got 'lora'."),
         ({"max_tokens": 2}, "max_tokens must be an integer of at least 3; got 2."),
         ({"n_components": 0}, "n_components must be an integer of at least 1; got 0."),
+        ({"whitening_groups": 0}, "whitening_groups must be an integer of at least 1; got 0."),
+        (
+            {"n_components": 3, "whitening_groups": 4},
+            "n_components must be at least whitening_groups=4, so that each group keeps a "
+            "direction; got 3.",
+        ),
     ],
 )
 def test_parameters_are_checked_when_built(folder, options, params, text):

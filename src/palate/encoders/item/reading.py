@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from palate._options import RunOptions
 from palate.data.frames import is_frame, open_frame, shown
@@ -16,7 +18,8 @@ from palate.data.lists import given
 from palate.encoders.item.content_cache import ContentCache, cached_encode
 from palate.encoders.item.model_source import ModelSource
 from palate.encoders.item.text_model import TextModel, load_text_model
-from palate.exceptions import InvalidInputError, MissingContentError
+from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
+from palate.ops.whitening import fit_whitening
 
 
 def default_components(n_items: int) -> int:
@@ -28,6 +31,47 @@ def default_components(n_items: int) -> int:
     [16, 119, 256]
     """
     return min(256, max(16, n_items // 8))
+
+
+def learn_whitening(spec: Any, raw: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return the mean and the matrix by which a spec whitens the vectors of texts.
+
+    Parameters
+    ----------
+    spec : BertEncoder
+        Of which `n_components`, `whitening` and `whitening_groups` count.
+    raw : float32 ndarray of shape (n_texts, hidden)
+        Pooled vectors, at least one.
+
+    Returns
+    -------
+    mean : float32 Tensor of shape (hidden,)
+    matrix : float32 Tensor of shape (hidden, n_kept)
+
+    Raises
+    ------
+    InvalidParameterError
+        If the groups do not divide the width.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> spec = SimpleNamespace(n_components=None, whitening=1.0, whitening_groups=2)
+    >>> raw = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    >>> learn_whitening(spec, raw)[1].shape
+    torch.Size([4, 4])
+    """
+    groups = spec.whitening_groups
+    if raw.shape[1] % groups:
+        raise InvalidParameterError(
+            f"whitening_groups must divide {raw.shape[1]}, the width of the model's vectors; "
+            f"got {groups}."
+        )
+    n_components = spec.n_components or max(default_components(len(raw)), groups)
+    # Vectors of length about 1: Adam then moves content and ids at the same pace.
+    return fit_whitening(
+        torch.from_numpy(raw), n_components, power=spec.whitening, unit_length=True, groups=groups
+    )
 
 
 @lru_cache(maxsize=2)

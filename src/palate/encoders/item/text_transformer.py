@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from palate._options import RunOptions
 from palate.data.frames import is_frame, open_frame
 from palate.encoders.item.model_source import resolve_model
-from palate.encoders.item.reading import default_components, open_cache, read_frozen, texts_of
+from palate.encoders.item.reading import learn_whitening, open_cache, read_frozen, texts_of
 from palate.exceptions import InvalidInputError, InvalidParameterError
-from palate.ops.whitening import fit_whitening, whiten
+from palate.ops.whitening import whiten
 
 
 class TextTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
@@ -23,6 +23,7 @@ class TextTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     n_components: int | None
     whitening: float
+    whitening_groups: int
     text_columns: list[str] | None
     finetune: str
     model: str
@@ -89,11 +90,7 @@ class TextTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         if not texts:
             raise InvalidInputError("X must hold at least one text; got none.")
         raw = self._raw(texts)
-        n_components = self.n_components or default_components(len(raw))
-        # Vectors of length about 1, as a Recommender makes them.
-        mean, matrix = fit_whitening(
-            torch.from_numpy(raw), n_components, power=self.whitening, unit_length=True
-        )
+        mean, matrix = learn_whitening(self, raw)
         self.mean_, self.whitening_ = mean.numpy(), matrix.numpy()
         self.text_columns_ = columns
         for name in ("n_features_in_", "feature_names_in_"):
