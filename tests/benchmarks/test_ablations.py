@@ -38,6 +38,13 @@ def test_every_variant_changes_what_it_names_and_nothing_else(ablations):
     assert len(seen) == len(ablations.VARIANTS)
 
 
+def test_what_is_slow_runs_only_where_it_is_named(ablations, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["ablations.py", "folder"])
+    assert set(ablations.VARIANTS) - set(ablations.parse().only) == {"lora"}
+    monkeypatch.setattr("sys.argv", ["ablations.py", "folder", "--only", "lora"])
+    assert ablations.parse().only == ["lora"]
+
+
 def test_the_table_pairs_seeds(ablations, capsys):
     rows = [
         {"variant": v, "seed": s, "validation": x, "ndcg": x / 2, "hr": 2 * x, "seconds": 7}

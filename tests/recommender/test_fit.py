@@ -307,7 +307,7 @@ def test_another_exception_leaves_the_estimator_as_it_was(
     assert_same(snapshot(fitted_once), snapshot(model))
 
 
-@pytest.mark.parametrize("finetune", ["last", "full"])
+@pytest.mark.parametrize("finetune", ["last", "lora", "full"])
 def test_finetuning_changes_bert_and_is_saved(
     finetune: str,
     make_recommender: Make,
@@ -335,6 +335,8 @@ def test_finetuning_changes_bert_and_is_saved(
     if finetune == "last":
         assert moved
         assert moved <= last
+    elif finetune == "lora":
+        assert moved == {n for n in weights if ".lora_" in n}
     else:
         assert moved & last
         assert any(name.startswith("embeddings.") for name in moved)

@@ -35,6 +35,7 @@ from palate import (
     TransformerEncoder,
 )
 from palate._parts import known_parts
+from palate.encoders.item.finetuning import FINETUNE_MODES
 from palate.encoders.item.text_model import TextModel
 from palate.exceptions import PersistenceError
 from palate.persistence import folder as folders
@@ -104,7 +105,8 @@ def test_a_loaded_model_keeps_learning(
         {"user_encoder": TransformerEncoder(dropout=0.3), "validation_fraction": 0.4},
         {"objective": SampledSoftmaxObjective(5), "random_state": np.random.RandomState(5)},
         {"item_encoder": "bert+id", "pretrain_epochs": 1, "learning_rate": 0.01},
-        {"item_encoder": "live", "batch_size": 3},
+        {"item_encoder": "last", "batch_size": 3},
+        {"item_encoder": "lora", "batch_size": 3, "averaging": 1.0},
     ],
 )
 def test_learning_on_is_equal_to_never_having_stopped(
@@ -119,8 +121,8 @@ def test_learning_on_is_equal_to_never_having_stopped(
     snapshot: Any,
     assert_same: Any,
 ) -> None:
-    if params.get("item_encoder") == "live":
-        live = Fusion([BertEncoder(tiny_bert, finetune="last"), IdEncoder()])
+    if params.get("item_encoder") in FINETUNE_MODES:
+        live = Fusion([BertEncoder(tiny_bert, finetune=params["item_encoder"]), IdEncoder()])
         params = {**params, "item_encoder": live}
     content = items if "item_encoder" in params else None
     model = make_recommender(**copy.deepcopy(params)).fit(events, items=content)

@@ -185,6 +185,11 @@ def test_parameters_of_an_encoder_alone(encoder: BertEncoder) -> None:
             "finetune must be 'frozen' for an encoder that is used alone, for only a Recommender "
             "trains BERT; got 'last'.",
         ),
+        (
+            {"finetune": "lora"},
+            "finetune must be 'frozen' for an encoder that is used alone, for only a Recommender "
+            "trains BERT; got 'lora'.",
+        ),
         ({"pooling": "max"}, "pooling must be one of 'mean', 'cls'; got 'max'."),
         ({"n_components": 0}, "n_components must be an integer of at least 1; got 0."),
     ]:

@@ -42,6 +42,7 @@ def test_own_item_encoders(tiny_bert: str, items: pd.DataFrame) -> None:
     check_item_encoder(IdEncoder(), content, dim=6)
     check_item_encoder(BertEncoder(tiny_bert), content, dim=6)
     check_item_encoder(BertEncoder(tiny_bert, finetune="last"), content[:5])
+    check_item_encoder(BertEncoder(tiny_bert, finetune="lora", lora_rank=2), content[:5])
     check_item_encoder(Fusion([BertEncoder(tiny_bert, pooling="cls"), IdEncoder()], 0.5), content)
     check_item_encoder(Fusion([IdEncoder(), IdEncoder()]))
 

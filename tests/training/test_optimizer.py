@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from palate.encoders.item.low_rank import LowRankLinear
 from palate.training.optimizer import make_optimizer, read_state
 
 
@@ -54,6 +55,14 @@ def test_rates_and_decay_of_each_parameter(net):
     }
     assert len(optimizer.param_groups) == 4  # few groups: a step is one pass over each
     assert all(group["fused"] for group in optimizer.param_groups)
+
+
+def test_low_rank_updates_of_a_bert_take_half_of_the_rate(net):
+    net.bert = LowRankLinear(net.bert, rank=1)
+    optimizer = make_optimizer(net, 0.1, 0.01, {})
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert rates[id(net.bert.lora_a)] == rates[id(net.bert.lora_b)] == pytest.approx(0.05)
+    assert id(net.bert.weight) not in rates
 
 
 def test_steps_are_those_of_adamw_in_double(net):

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 _BETAS = (0.9, 0.98)
 # A pretrained BERT is moved gently: 2e-5 at the default rate of 1e-3.
 _BERT_RATE = 0.02
+# Low-rank updates of it start at nothing, so they have a longer way: 5e-4 at the default rate.
+_LOW_RANK_RATE = 0.5
 _FUSED = ("cpu", "cuda")
 
 OptimizerState = dict[str, dict[str, Tensor]]
@@ -79,7 +81,8 @@ def make_optimizer(
     ----------
     network : nn.Module
     learning_rate : float
-        Step size; parameters below a module named ``bert`` take a fiftieth of it.
+        Step size; parameters below a module named ``bert`` take a fiftieth of it, and low-rank
+        updates (``lora_a`` and ``lora_b``) a half.
     weight_decay : float
         For matrices; vectors (biases, norms) are not decayed.
     state : dict of parameter name to moments
@@ -92,7 +95,7 @@ def make_optimizer(
     alike: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            rate = learning_rate * (_BERT_RATE if ".bert." in f".{name}" else 1.0)
+            rate = learning_rate * _share(name)
             decay = weight_decay if parameter.ndim > 1 else 0.0
             alike.setdefault((rate, decay), []).append(parameter)
     groups = [
@@ -108,6 +111,13 @@ def make_optimizer(
             if moments is not None:
                 optimizer.state[parameter] = moments
     return optimizer
+
+
+def _share(name: str) -> float:
+    """Return the share of the learning rate that a parameter takes."""
+    if name.rpartition(".")[2] in ("lora_a", "lora_b"):
+        return _LOW_RANK_RATE
+    return _BERT_RATE if ".bert." in f".{name}" else 1.0
 
 
 def read_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> OptimizerState:

@@ -186,6 +186,62 @@ def test_fine_tuning_reaches_bert(folder, options, finetune, codes):
     assert "projection.weight" in reached
 
 
+@pytest.mark.parametrize("codes", [None, [4, 0, 4]])
+def test_low_rank_updates_start_at_the_frozen_model_and_learn_alone(folder, options, codes):
+    frozen = build(BertEncoder(folder), options)
+    module = build(BertEncoder(folder, finetune="lora", lora_rank=3), options)
+    torch.testing.assert_close(module.eval()(None), frozen.eval()(None), rtol=0, atol=0)
+    plain = load_text_model(folder)
+    tokens = plain.tokenize(TITLES)
+    with torch.no_grad():
+        assert torch.equal(module._live.pool(tokens), plain.pool(tokens))
+    projection = {"projection.weight", "projection.bias"}
+    learns = {name for name, p in module.named_parameters() if p.requires_grad}
+    places = [f"{layer}.attention.self.{name}" for layer in (0, 1) for name in ("query", "value")]
+    assert learns - projection == {
+        f"bert.encoder.layer.{place}.lora_{part}" for place in places for part in "ab"
+    }
+    jitter_updates(module)  # A has no gradient as long as B is zero
+    module.train()(None if codes is None else torch.tensor(codes)).square().sum().backward()
+    reached = {n for n, p in module.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == learns
+    assert module.bert.encoder.layer[0].attention.self.query.lora_a.shape == (3, 32)
+
+
+def jitter_updates(module):
+    generator = torch.Generator().manual_seed(2)
+    for name, parameter in module.named_parameters():
+        if ".lora_" in name:
+            parameter.data.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+
+
+def test_low_rank_updates_are_saved_and_copied(folder, options):
+    spec = BertEncoder(folder, finetune="lora", lora_rank=3)
+    module = build(spec, options)
+    before = module.eval()(None)
+    jitter_updates(module)
+    module.refresh(options)
+    assert (module(None) - before).abs().max() > 1e-3
+    texts = ["an old red lamp", "a chair"]
+    heard = module.encode_texts(texts, options)
+    with ModuleSeed(1):  # other weights than those that are loaded
+        loaded = spec.build(table(), D, options, module.state_dict())
+    loaded.load_state_dict(module.state_dict())
+    for other in (loaded.eval(), copy.deepcopy(module)):
+        assert other._live.model is other.bert
+        assert torch.equal(other(None), module(None))
+        assert torch.equal(other.encode_texts(texts, options), heard)
+        other.refresh(options)
+        assert torch.equal(other(None), module(None))
+    other.train()(torch.tensor([1])).sum().backward()
+    assert all(p.grad is None for p in module.parameters())
+    assert clone(spec).get_params()["lora_rank"] == 3
+    assert clone(spec).get_params()["finetune"] == "lora"
+    # A frozen model that is loaded once for all has no updates.
+    untouched = build(BertEncoder(folder), options)
+    torch.testing.assert_close(untouched.features, load_frozen(folder, options), rtol=0, atol=1e-4)
+
+
 def test_live_vectors_follow_the_weights_and_stored_ones_a_refresh(folder, options):
     module = build(BertEncoder(folder, finetune="full"), options)
     for layer in module.modules():
@@ -243,7 +299,11 @@ def test_a_copy_of_a_live_module_trains_its_own_bert(folder, options):
     ("params", "text"),
     [
         ({"pooling": "max"}, "pooling must be one of 'mean', 'cls'; got 'max'."),
-        ({"finetune": "lora"}, "finetune must be one of 'frozen', 'last', 'full'; got 'lora'."),
+        (
+            {"finetune": "adapter"},
+            "finetune must be one of 'frozen', 'last', 'lora', 'full'; got 'adapter'.",
+        ),
+        ({"lora_rank": 0}, "lora_rank must be an integer of at least 1; got 0."),
         ({"max_tokens": 2}, "max_tokens must be an integer of at least 3; got 2."),
         ({"n_components": 0}, "n_components must be an integer of at least 1; got 0."),
         ({"whitening_groups": 0}, "whitening_groups must be an integer of at least 1; got 0."),

@@ -49,11 +49,13 @@ def test_refused():
     net, _ = model("bert")
     with pytest.raises(InvalidParameterError) as caught:
         set_trainable(net, "half")
-    assert str(caught.value) == "finetune must be one of 'frozen', 'last', 'full'; got 'half'."
+    assert (
+        str(caught.value) == "finetune must be one of 'frozen', 'last', 'lora', 'full'; got 'half'."
+    )
     with pytest.raises(InvalidParameterError) as caught:
         set_trainable(nn.Linear(2, 3), "last")
     assert str(caught.value) == (
         "finetune must be 'frozen' or 'full' for a model without a list of layers; "
         "got 'last' for Linear."
     )
-    assert FINETUNE_MODES == ("frozen", "last", "full")
+    assert FINETUNE_MODES == ("frozen", "last", "lora", "full")

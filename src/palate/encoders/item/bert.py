@@ -14,7 +14,7 @@ from palate.data.items import ItemTable
 from palate.encoders.item.content_cache import ContentCache
 from palate.encoders.item.finetuning import FINETUNE_MODES, set_trainable
 from palate.encoders.item.model_source import ModelSource, resolve_model
-from palate.encoders.item.reading import learn_whitening, open_cache, read_frozen
+from palate.encoders.item.reading import learn_whitening, open_cache, read_frozen, read_live
 from palate.encoders.item.text_model import POOLINGS, TextModel, load_text_model
 from palate.encoders.item.text_transformer import TextTransformerMixin
 from palate.exceptions import InvalidParameterError
@@ -51,12 +51,15 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
         itself, relaxed by `whitening` like a whole one: what the groups have in common stays, so
         more groups whiten less. Each keeps an equal share of `n_components` (at least one), and
         one number scales them all. Must divide the width of the vectors.
-    finetune : {"frozen", "last", "full"}, default="frozen"
-        What is trained besides the projection: nothing, BERT's last layer, or all of it.
+    finetune : {"frozen", "last", "lora", "full"}, default="frozen"
+        What is trained besides the projection: nothing, BERT's last layer, low-rank updates of the
+        queries and values of all its layers, which start at nothing, or all of it.
+    lora_rank : int, default=8
+        Rank of the updates of ``finetune="lora"``; their formula is that of
+        :class:`palate.encoders.item.low_rank.LowRankLinear`.
     text_columns : list of str, default=None
         Columns of the item table that make the text; by default ``text`` where there is one,
         else every text column.
-
     options : RunOptions, default=None
         Device, content cache and progress bar of an encoder that is used alone. A
         :class:`palate.Recommender` goes by its own.
@@ -106,6 +109,7 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
         whitening: float = 1.0,
         whitening_groups: int = 1,
         finetune: str = "frozen",
+        lora_rank: int = 8,
         text_columns: list[str] | None = None,
         options: RunOptions | None = None,
     ) -> None:
@@ -116,6 +120,7 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
         self.whitening = whitening
         self.whitening_groups = whitening_groups
         self.finetune = finetune
+        self.lora_rank = lora_rank
         self.text_columns = text_columns
         self.options = options
 
@@ -123,6 +128,7 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
         """Raise if a parameter is out of range."""
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("finetune", self.finetune, FINETUNE_MODES)
+        check_int("lora_rank", self.lora_rank, minimum=1)
         check_int("max_tokens", self.max_tokens, minimum=3)
         check_real("whitening", self.whitening, low=0, high=1)
         groups = check_int("whitening_groups", self.whitening_groups, minimum=1)
@@ -206,7 +212,7 @@ class BertItems(ItemModule):
         if self.is_live:
             self._live = load_text_model(self.source)
             self.bert = self._live.model
-            set_trainable(self.bert, spec.finetune)
+            set_trainable(self.bert, spec.finetune, rank=spec.lora_rank)
 
     @property
     def source(self) -> ModelSource:
@@ -235,16 +241,9 @@ class BertItems(ItemModule):
     def _read(
         self, texts: Sequence[str], context: RunOptions, cache: ContentCache | None
     ) -> Tensor:
-        if self._live is None:
-            return torch.from_numpy(read_frozen(self.spec, self.source, texts, context, cache))
-        vectors = self._live.encode(
-            texts,
-            pooling=self.spec.pooling,
-            max_tokens=self.spec.max_tokens,
-            device=context.torch_device,
-            progress=context.hide_progress is False,
-        )
-        return torch.from_numpy(vectors)
+        if self._live is not None:
+            return torch.from_numpy(read_live(self.spec, self._live, texts, context))
+        return torch.from_numpy(read_frozen(self.spec, self.source, texts, context, cache))
 
     def _features(
         self, texts: Sequence[str], context: RunOptions, cache: ContentCache | None

@@ -5,20 +5,24 @@ from __future__ import annotations
 from torch import nn
 
 from palate._validation import check_choice
+from palate.encoders.item.low_rank import add_low_rank
 from palate.exceptions import InvalidParameterError
 
-FINETUNE_MODES = ("frozen", "last", "full")
+FINETUNE_MODES = ("frozen", "last", "lora", "full")
 
 
-def set_trainable(model: nn.Module, mode: str) -> list[nn.Parameter]:
+def set_trainable(model: nn.Module, mode: str, *, rank: int = 8) -> list[nn.Parameter]:
     """Choose which parameters of a text model are trained.
 
     Parameters
     ----------
     model : torch.nn.Module
         The model; the ``requires_grad`` of all its parameters is set.
-    mode : {"frozen", "last", "full"}
-        Nothing, the last transformer layer alone, or everything.
+    mode : {"frozen", "last", "lora", "full"}
+        Nothing, the last transformer layer alone, low-rank updates that are put into all attention
+        layers (:func:`palate.encoders.item.low_rank.add_low_rank`), or everything.
+    rank : int, default=8
+        Of the low-rank updates.
 
     Returns
     -------
@@ -28,7 +32,8 @@ def set_trainable(model: nn.Module, mode: str) -> list[nn.Parameter]:
     Raises
     ------
     InvalidParameterError
-        If `mode` is another word, or "last" is asked of a model without a list of layers.
+        If `mode` is another word, "last" is asked of a model without a list of layers, or "lora"
+        of one without projections to queries and values.
 
     Examples
     --------
@@ -40,6 +45,8 @@ def set_trainable(model: nn.Module, mode: str) -> list[nn.Parameter]:
     model.requires_grad_(mode == "full")
     if mode == "last":
         _layers(model)[-1].requires_grad_(True)
+    elif mode == "lora":
+        add_low_rank(model, rank)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 

@@ -1,4 +1,4 @@
-"""Reading texts with a frozen BERT: what the item encoder does as a part and alone."""
+"""Reading texts with a BERT: what the item encoder does as a part and alone."""
 
 from __future__ import annotations
 
@@ -104,6 +104,20 @@ def read_frozen(
         cache=cache,
         progress=context.hide_progress is False,
         load=lambda: frozen_model(source),
+    )
+
+
+def read_live(spec: Any, model: TextModel, texts: Sequence[str], context: RunOptions) -> np.ndarray:
+    """Return the pooled vectors (n_texts, hidden) that a spec's model in training makes of texts.
+
+    Nothing is kept on disk, for the weights change.
+    """
+    return model.encode(
+        texts,
+        pooling=spec.pooling,
+        max_tokens=spec.max_tokens,
+        device=context.torch_device,
+        progress=context.hide_progress is False,
     )
 
 
