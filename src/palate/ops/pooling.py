@@ -124,8 +124,9 @@ def fading_last(states: Tensor, lengths: Tensor, kept: Tensor | float) -> Tensor
     steps = torch.arange(states.shape[1], device=states.device)
     gaps = lengths[:, None] - 1 - steps
     weights = torch.as_tensor(kept, dtype=states.dtype, device=states.device) ** gaps.clamp(min=0)
-    real = (gaps >= 0)[..., None]
-    return (torch.where(real, states, 0.0) * (weights[..., None] * real)).sum(1)
+    real = gaps >= 0
+    # One product a row; what stands at padding, NaN perhaps, must not enter it.
+    return ((weights * real)[:, None] @ torch.where(real[..., None], states, 0.0)).squeeze(1)
 
 
 def at_last(prefixes: Tensor, lengths: Tensor) -> Tensor:
