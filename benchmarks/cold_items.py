@@ -81,9 +81,8 @@ def fit(name: str, held: Split, seed: int, params: dict[str, Any]) -> Any:
         return zero_shot(held, white=name.endswith("white"))
     is_cold = held.items["item_id"].isin(held.cold)
     warm = held.warm_events()
-    model = Recommender(
-        item_encoder=ENCODERS[name], validation_fraction=1.0, random_state=seed, options=OPTIONS
-    ).set_params(**params)
+    model = Recommender(item_encoder=ENCODERS[name], random_state=seed, options=OPTIONS)
+    model.set_params(**params)
     model.fit(warm, items=None if name == "id" else held.items[~is_cold])
     if name != "id":
         model.add_items(held.items[is_cold])
@@ -131,7 +130,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.1, help="share of items held out")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one split and fit each")
     parser.add_argument("--params", type=json.loads, default={}, help="JSON of Recommender params")
-    parser.add_argument("--boosts", nargs="+", type=float, default=[0.0, 0.03, 0.06])
+    parser.add_argument("--boosts", nargs="+", type=float, default=[0.0, 0.01, 0.02])
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
