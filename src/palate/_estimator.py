@@ -17,6 +17,7 @@ from sklearn.utils.validation import validate_data
 from palate._inputs import (
     Coded,
     check_form,
+    check_timed,
     code_interactions,
     code_observed,
     is_histories,
@@ -68,7 +69,8 @@ def settings_on(settings: Settings, histories: Histories, users: np.ndarray) -> 
 
 def architecture(rec: Any) -> dict[str, Any]:
     """Return copies of the parameters that weights depend on: set_params may change them later."""
-    names = ("user_encoder", "item_encoder", "item_features", "user_features", "metric", "dim")
+    parts = ("user_encoder", "item_encoder", "item_features", "user_features", "time_gaps")
+    names = (*parts, "metric", "dim")
     return {name: clone(getattr(rec, name), safe=False) for name in names}
 
 
@@ -126,6 +128,8 @@ def code_afresh(X: Any, items: Any, users: Any, planned: Plan) -> Coded:
         table=ItemTable.without_content(0),
         needs_content=reads_content(planned.item_encoder),
     )
+    if planned.time_gaps:
+        check_timed(coded.events)
     people, known = add_people(None, users, planned.user_features, coded.users)
     return replace(coded, users=known, people=people)
 
@@ -212,10 +216,10 @@ def users_of_rows(rec: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def known_queries(serving: Catalogue, users: Any, on_unsupported: str) -> Queries:
-    """Return the queries of known users: histories, and attributes where there are any."""
-    people = getattr(serving, "people", None)
-    n_items = len(serving.items)
-    return user_queries(users, serving.users, serving.histories, n_items, on_unsupported, people)
+    """Return the queries of known users: histories, and attributes and gaps where they count."""
+    people, edges = getattr(serving, "people", None), getattr(serving, "gap_edges", None)
+    known = serving.users, serving.histories, len(serving.items)
+    return user_queries(users, *known, on_unsupported, people, edges)
 
 
 def padded_ids(codes: np.ndarray, items: Vocabulary, k: int) -> np.ndarray:

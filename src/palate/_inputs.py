@@ -152,6 +152,15 @@ def code_interactions(
     return Coded(coded, all_users, vocabulary, table)
 
 
+def check_timed(events: CodedEvents) -> None:
+    """Raise unless there are times, by which gaps are measured."""
+    if events.times is None:
+        raise InvalidInputError(
+            "X must have timestamps with time_gaps=True: a column 'timestamp' of a table, or the "
+            "third column of an array; got none."
+        )
+
+
 def _check_named(events: Events, known: Vocabulary, named: Vocabulary | None) -> None:
     """Raise where an event names an item that has no row of content."""
     missing = known.codes(events.item_id) < 0

@@ -18,6 +18,8 @@ from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.people import People
 from palate.data.rehearsal import n_rehearsed, only_users, rehearsed
+from palate.data.time_gaps import gap_edges, gaps_of
+from palate.encoders.user.gaps import GapVectors
 from palate.exceptions import InvalidParameterError
 from palate.plan import Plan
 from palate.reranking.module import ContentCorrection
@@ -94,6 +96,9 @@ def learn(
         items.extend(table, seen, options)
         network = TasteNetwork(items, plan.user_encoder, plan.dim, plan.metric, seen)
         _check_content_weight(plan, network)
+        if plan.time_gaps:
+            assert histories.times is not None  # checked when X was read
+            network.gaps = GapVectors(gap_edges(histories.times, histories.indptr), plan.dim)
         if people is not None:
             if not items.takes_text:
                 raise InvalidParameterError(
@@ -176,16 +181,12 @@ def _train(
     *,
     pretrain: bool,
 ) -> None:
-    subset = None if users is None else only_users(histories, users)
+    subset = histories if users is None else only_users(histories, users)
     told = None
     if people is not None:
         told = people.of(np.arange(histories.n_users) if users is None else users)
-    left, holdout = hold_out(
-        histories if subset is None else subset,
-        plan.validation_fraction,
-        torch_generator(seed, _HOLDOUT),
-        told,
-    )
+    draw, edges = torch_generator(seed, _HOLDOUT), learned.network.gap_edges
+    left, holdout = hold_out(subset, plan.validation_fraction, draw, told, edges)
     counts = torch.bincount(torch.from_numpy(histories.items), minlength=len(learned.network.seen))
     stages: list[tuple[str, type[Step], int]] = (
         [("pretrain", PretrainStep, plan.pretrain_epochs)] if pretrain else []
@@ -193,8 +194,8 @@ def _train(
     stages.append(("fit", RankingStep, plan.epochs))
     # In a batch, texts have the codes behind the items.
     leads = None if told is None else np.where(told >= 0, len(learned.network.seen) + told, -1)
-    room = learned.network.room
-    batch_source = _batch_source(plan, room, left, torch_generator(seed, _BATCHES), leads)
+    draw = torch_generator(seed, _BATCHES)
+    batch_source = _batch_source(plan, learned.network, left, draw, leads)
     device = options.torch_device
     for name, step_type, n_epochs in stages:
         network = learned.network
@@ -265,15 +266,16 @@ def _validator(
 
 def _batch_source(
     plan: Plan,
-    max_length: int,
+    network: TasteNetwork,
     histories: Histories,
     generator: torch.Generator,
     leads: np.ndarray | None,
 ) -> Callable[[], tuple[Iterable[Batch], int]]:
-    users = np.arange(histories.n_users)
+    users, room = np.arange(histories.n_users), network.room
+    gaps = gaps_of(histories, users, network.gap_edges)
 
     def batches() -> tuple[Iterable[Batch], int]:
-        windows = cut_windows(histories, users, max_length, generator, leads)
+        windows = cut_windows(histories, users, room, generator, leads, gaps)
         n_batches = -(-len(windows) // plan.batch_size)
         return iterate_batches(windows, plan.batch_size, generator), n_batches
 

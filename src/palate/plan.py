@@ -41,6 +41,8 @@ class Plan:
     mean_weight, content_weight : float or None
         What the plain averages of a history count in answers; None is chosen by the held-out users.
     user_features : list of str or None
+    time_gaps : bool
+        Whether the network is told how long after the event before it an event came.
     reranker : Reranker or None
         The second stage.
     """
@@ -63,6 +65,7 @@ class Plan:
     mean_weight: float | None = 0.0
     content_weight: float | None = 0.0
     user_features: list[str] | None = None
+    time_gaps: bool = False
     reranker: Reranker | None = None
 
 
@@ -101,6 +104,7 @@ def plan_of(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE
         user_features=None
         if rec.user_features is None
         else check_columns("user_features", rec.user_features),
+        time_gaps=check_choice("time_gaps", rec.time_gaps, (True, False)),
     )
 
 

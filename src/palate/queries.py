@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from palate.data.checks import shown
 from palate.data.histories import Histories
 from palate.data.lists import given, history_rows, id_list, is_list_of_lists
 from palate.data.people import People
+from palate.data.time_gaps import gaps_of
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import (
     InvalidInputError,
@@ -60,6 +61,8 @@ class Queries:
     n_items : int
     people : int64 ndarray of shape (n_queries,), default=None
         Codes of attribute texts that stand before the events, -1 for none.
+    gaps : int64 ndarray of shape (n_events,), default=None
+        Codes of the gaps before the events; None is unknown for all.
     """
 
     labels: np.ndarray
@@ -68,6 +71,7 @@ class Queries:
     texts: tuple[str, ...] = ()
     n_items: int = 0
     people: np.ndarray | None = None
+    gaps: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,16 +87,19 @@ class Queries:
         told = self.told
         indptr = np.append(self.indptr[:-1][told], self.indptr[-1])
         people = None if self.people is None else self.people[told]
-        return Queries(self.labels[told], indptr, self.items, self.texts, self.n_items, people)
+        return replace(self, labels=self.labels[told], indptr=indptr, people=people)
 
     def __getitem__(self, span: slice) -> Queries:
         start, stop, _ = span.indices(len(self))
         stop = max(start, stop)
         indptr = self.indptr[start : stop + 1]
-        items = self.items[indptr[0] : indptr[-1]]
+        events = slice(indptr[0], indptr[-1])
+        items = self.items[events]
         if not self.texts:
             people = None if self.people is None else self.people[span]
-            return Queries(self.labels[span], indptr - indptr[0], items, (), self.n_items, people)
+            gaps = None if self.gaps is None else self.gaps[events]
+            labels, indptr = self.labels[span], indptr - indptr[0]
+            return Queries(labels, indptr, items, (), self.n_items, people, gaps)
         # Only the texts of these rows are encoded with them, so memory stays bounded.
         spoken = items >= self.n_items
         used, places = np.unique(items[spoken], return_inverse=True)
@@ -128,11 +135,12 @@ def user_queries(
     n_items: int,
     on_unsupported: str,
     people: People | None = None,
+    edges: np.ndarray | None = None,
 ) -> Queries:
     """Return the queries of known users, in the order given; None asks for every user.
 
     With ``"popular"``, unknown users and those without events or attributes (`people`) have queries
-    too, empty ones.
+    too, empty ones. `edges` part the gaps between events, for a model that reads them.
     """
     if users is None:
         codes, ids = np.arange(len(vocabulary)), vocabulary.array
@@ -154,7 +162,9 @@ def user_queries(
     indptr, items = histories.gather(codes[known])
     # The vocabulary's own ids: the caller's list need not be of their type.
     labels = vocabulary.ids(codes[known])
-    return Queries(labels, indptr, items, (), n_items, None if told is None else told[known])
+    told = None if told is None else told[known]
+    gaps = gaps_of(histories, codes[known], edges)
+    return Queries(labels, indptr, items, (), n_items, told, gaps)
 
 
 def history_queries(

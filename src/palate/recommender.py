@@ -53,6 +53,11 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         ``"age: 25; occupation: student"``, whose vector stands before a user's first event. It
         takes one place of the `max_length` that the user encoder reads, however long the history.
         In a tenth of the training windows it is left out, for people without attributes.
+    time_gaps : bool, default=False
+        Whether the user encoder is told how long after the event before it each event came: a
+        learned vector for a range of gaps is added to the event's. The ranges hold equally many
+        of the gaps that `fit` sees, so the unit of the timestamps does not matter. In a tenth of
+        the training windows all gaps are unknown, as they are in ``recommend(histories=...)``.
     ranker : {"exact", "approximate"} or spec, default="exact"
         Finds the nearest items.
     reranker : {"gate", "attention", "film"} or spec, default=None
@@ -114,6 +119,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         What ``"auto"`` stands for.
     mean_weight_, content_weight_ : float
         What the plain averages count.
+    time_gap_edges_ : float64 ndarray or None
+        What parts the gaps, in the unit of the timestamps of `fit`, of datetimes in nanoseconds;
+        an edge belongs to the range below it. None without `time_gaps`.
     ranker_, user_encoder_, item_encoder_ : fitted parts
     n_features_in_ : int
         Columns of X in `fit`, unless it was a list of histories.
@@ -145,6 +153,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         *,
         item_features: list[str] | None = None,
         user_features: list[str] | None = None,
+        time_gaps: bool = False,
         ranker: Any = "exact",
         reranker: Any = None,
         objective: Any = "auto",
@@ -168,6 +177,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         self.item_encoder = item_encoder
         self.item_features = item_features
         self.user_features = user_features
+        self.time_gaps = time_gaps
         self.ranker = ranker
         self.reranker = reranker
         self.objective = objective
@@ -673,6 +683,11 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     def content_weight_(self) -> float:
         """What the average of its content counts."""
         return self._fitted().network.content_weight
+
+    @property
+    def time_gap_edges_(self) -> np.ndarray | None:
+        """What parts the gaps between events."""
+        return self._fitted().gap_edges
 
     @property
     def history_(self) -> list[dict[str, Any]]:

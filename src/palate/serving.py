@@ -104,6 +104,11 @@ class Serving:
         """What people in general do now: counted when first asked for, then kept current."""
         return Popularity.of(self.histories, len(self.items))
 
+    @property
+    def gap_edges(self) -> np.ndarray | None:
+        """What parts the gaps between events, for a model that reads them."""
+        return self.network.gap_edges
+
     def with_events(self, events: CodedEvents, users: Vocabulary) -> Serving:
         """Return the model after more events; no weight changes."""
         after = replace(self, users=users, histories=self.histories.append(events, len(users)))
@@ -162,7 +167,8 @@ class Serving:
                     f"got {type(self.network.items).__name__}."
                 ) from error
             vectors = torch.cat([vectors, spoken.to(vectors)])
-        return self.network.encode_histories(vectors, queries.indptr, queries.items, queries.people)
+        asked = queries.indptr, queries.items, queries.people, queries.gaps
+        return self.network.encode_histories(vectors, *asked)
 
     def unlearned(self) -> np.ndarray:
         """Return the codes of the users who have events that the model has not learned from."""

@@ -15,6 +15,8 @@ from palate.data.histories import Histories
 _BUCKET_BATCHES = 16
 #: Share of windows whose lead is left out, each time that windows are cut.
 WITHOUT_LEAD = 0.1
+#: Share of windows whose gaps are unknown, each time that windows are cut.
+WITHOUT_GAPS = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Batch:
         Weight of each target, 0 at padding.
     scored : bool Tensor of shape (n_rows, n_steps), default=mask
         True at steps that have a target: an attribute text has one only before a first event.
+    gaps : int64 Tensor of shape (n_rows, n_steps), default=None
+        Codes of the gaps before the inputs, 0 where unknown and at padding.
     """
 
     codes: Tensor
@@ -40,6 +44,7 @@ class Batch:
     targets: Tensor
     weights: Tensor
     scored: Tensor = None  # type: ignore[assignment]
+    gaps: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.scored is None:
@@ -47,7 +52,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        parts = {name: part for name, part in vars(self).items() if part is not None}
+        return Batch(**{name: part.to(device) for name, part in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Windows:
     """Spans of a flat item array, each of ``length`` inputs followed by one last target.
 
     ``leads`` are codes that stand before the inputs (-1 for none), where there are any; ``opens``
-    tells which windows begin with the first event of a history.
+    tells which windows begin with the first event of a history. ``gaps`` are codes beside the
+    items, where there are any, and ``timed`` tells which windows have them.
     """
 
     items: np.ndarray
@@ -64,6 +71,8 @@ class Windows:
     lengths: np.ndarray
     leads: np.ndarray | None = None
     opens: np.ndarray | None = None
+    gaps: np.ndarray | None = None
+    timed: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -80,6 +89,7 @@ def cut_windows(
     max_length: int,
     generator: torch.Generator,
     leads: np.ndarray | None = None,
+    gaps: np.ndarray | None = None,
 ) -> Windows:
     """Cut histories into windows so that each event but a user's first is a target once.
 
@@ -99,6 +109,8 @@ def cut_windows(
     leads : int64 ndarray of shape (n_users,), default=None
         Codes that stand before every window of a history, -1 for none. After one, a first event is
         a target too.
+    gaps : int64 ndarray of shape (n_events,), default=None
+        Codes of the gaps before the events; some windows go without.
 
     Returns
     -------
@@ -116,6 +128,9 @@ def cut_windows(
     offset = np.where(piece == 0, 0, first + (piece - 1) * max_length)
     length = np.where(piece == 0, first, np.minimum(max_length, n_targets - offset))
     whole = Windows(histories.items, histories.weights, begin + offset, length)
+    if gaps is not None:
+        timed = torch.rand(len(length), generator=generator).numpy() >= WITHOUT_GAPS
+        whole = replace(whole, gaps=gaps, timed=timed)
     if leads is None:
         return whole
     led = np.repeat(leads[keep], n_pieces)
@@ -176,7 +191,17 @@ def make_batch(windows: Windows, rows: np.ndarray) -> Batch:
         torch.from_numpy(np.where(mask, windows.items[following], 0)),
         torch.from_numpy(weights),
         torch.from_numpy(scored),
+        _gaps_of(windows, rows, at, mask),
     )
+
+
+def _gaps_of(windows: Windows, rows: np.ndarray, at: np.ndarray, mask: np.ndarray) -> Tensor | None:
+    """Return the codes of the gaps before the inputs that stand at some places."""
+    if windows.gaps is None or windows.timed is None:
+        return None
+    known = mask & windows.timed[rows][:, None]
+    known[:, 0] &= windows.sizes[rows] == windows.lengths[rows]  # what leads is no event
+    return torch.from_numpy(np.where(known, windows.gaps[at], 0))
 
 
 def pad_recent(indptr: np.ndarray, items: np.ndarray, max_length: int) -> tuple[Tensor, Tensor]:
@@ -207,3 +232,34 @@ def pad_recent(indptr: np.ndarray, items: np.ndarray, max_length: int) -> tuple[
     at = np.where(mask, (indptr[1:] - lengths)[:, None] + steps, 0)
     padded = np.where(mask, items[at], 0) if len(items) else np.zeros(mask.shape, np.int64)
     return torch.from_numpy(padded), torch.from_numpy(mask)
+
+
+def pad_before(
+    flat: np.ndarray, stops: np.ndarray, lengths: np.ndarray, led: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Pad what stands before some places of an array on the right.
+
+    Parameters
+    ----------
+    flat : int64 ndarray of shape (n_events,)
+    stops, lengths : int64 ndarrays of shape (n_rows,)
+        Row i holds the `lengths[i]` values that end before ``flat[stops[i]]``.
+    led : int64 ndarray of shape (n_rows,)
+        1 where a place is kept ahead of them, for what leads a history; else 0.
+
+    Returns
+    -------
+    values : int64 Tensor of shape (n_rows, n_steps)
+    mask : bool Tensor of shape (n_rows, n_steps)
+
+    Examples
+    --------
+    >>> values, mask = pad_before(np.arange(5, 9), *np.array([[3, 4], [2, 1], [0, 1]]))
+    >>> values.tolist(), mask.tolist()
+    ([[6, 7], [0, 8]], [[True, True], [True, True]])
+    """
+    parts = [flat[stop - n : stop] for stop, n in zip(stops, lengths, strict=True)]
+    if led.any():
+        parts = [np.append(np.zeros(n, np.int64), p) for n, p in zip(led, parts, strict=True)]
+    ends = np.concatenate([[0], np.cumsum(lengths + led)])
+    return pad_recent(ends, np.concatenate(parts), int(ends[-1]))

@@ -133,19 +133,25 @@ class Histories:
         last = [self.row(user).times[-1:] for user in users.tolist()]  # type: ignore[index]
         return np.concatenate(last) if last else self._one_time()[:0]  # type: ignore[index]
 
-    def gather(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the histories of `users` as ``indptr, items``."""
+    def gather(self, users: np.ndarray, column: str = "items") -> tuple[np.ndarray, np.ndarray]:
+        """Return the histories of `users` as ``indptr, items``, or with another column."""
         lengths = self.lengths(users)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
-        items = np.empty(indptr[-1], np.int64)
         moved = np.zeros(len(users), bool)
         moved[self._changed_places(users)] = True
         plain = np.flatnonzero(~moved & (lengths > 0))
-        source = _ranges(self.indptr[users[plain]], lengths[plain])
-        items[_ranges(indptr[plain], lengths[plain])] = self.items[source]
-        for place in np.flatnonzero(moved):
-            items[indptr[place] : indptr[place + 1]] = self.changed[int(users[place])].items
-        return indptr, items
+        places = np.flatnonzero(moved)
+        rows = [getattr(self.changed[user], column) for user in users[places].tolist()]
+        source = getattr(self, column)
+        # Whole numbers and fractions may be mixed in times.
+        dtypes = {part.dtype for part in [source, *rows] if part is not None}
+        values = np.empty(indptr[-1], np.result_type(*dtypes))
+        if len(plain):
+            at = _ranges(self.indptr[users[plain]], lengths[plain])
+            values[_ranges(indptr[plain], lengths[plain])] = source[at]
+        for place, row in zip(places, rows, strict=True):
+            values[indptr[place] : indptr[place + 1]] = row
+        return indptr, values
 
     def append(self, events: CodedEvents, n_users: int) -> Histories:
         """Return histories that also hold `events`, merged by time after equal times."""

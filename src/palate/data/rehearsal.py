@@ -72,4 +72,5 @@ def only_users(histories: Histories, users: np.ndarray) -> Histories:
     indptr, items = histories.gather(users)
     rows = [histories.row(user) for user in users.tolist()] if histories.weights is not None else []
     weights = np.concatenate([row.weights for row in rows]) if rows else None
-    return Histories(indptr, items, None, weights, n_users=len(users))
+    times = None if histories.times is None else histories.gather(users, "times")[1]
+    return Histories(indptr, items, times, weights, n_users=len(users))

@@ -60,7 +60,8 @@ def to_onnx(
         If `rec` is not fitted.
     InvalidParameterError
         If `rec` is no recommender with a network, its ranker is one of your own, it has a
-        re-ranker, or it reads attributes of users, which the graph has no input for.
+        re-ranker, or it reads attributes of users or gaps between events, which the graph has no
+        input for.
     PersistenceError
         If the folder holds other files, torch cannot trace the user encoder, or what was written
         does not give the answers of `rec`.
@@ -129,6 +130,10 @@ def _serving_of(rec: Any) -> Serving:
         raise InvalidParameterError(
             "rec must be fitted with user_features=None to be written as ONNX; got "
             f"{rec.user_features!r}."
+        )
+    if serving.gap_edges is not None:
+        raise InvalidParameterError(
+            f"rec must be fitted with time_gaps=False to be written as ONNX; got {rec.time_gaps!r}."
         )
     if serving.reranker is not None and not serving.reranker.changes_nothing:
         raise InvalidParameterError(

@@ -23,6 +23,7 @@ from palate.data.items import ItemTable
 from palate.data.people import People
 from palate.data.vocabulary import Vocabulary
 from palate.defaults import STANDALONE, Settings, fill_spec
+from palate.encoders.user.gaps import GapVectors
 from palate.exceptions import PersistenceError
 from palate.persistence.checksums import CONFIG, check_files, read_config
 from palate.persistence.folder import located
@@ -171,7 +172,8 @@ def _serving(
         people = People(Vocabulary(texts), told["people"].to_numpy(np.int64))
     items, content = read_ids(source / ITEMS, config["items"])
     weights = read_tensors(source / WEIGHTS, mapped=mmap)
-    network = _network(rec, ItemTable(content), weights, people, options, mapped=mmap)
+    edges = np.array(config["gap_edges"], np.float64) if "gap_edges" in config else None
+    network = _network(rec, ItemTable(content), weights, people, edges, options, mapped=mmap)
     averages = config.get("averages", (0.0, 0.0))
     network.mean_weight, network.content_weight = map(float, averages)
     found = read_tensors(source / VECTORS, mapped=mmap)
@@ -204,6 +206,7 @@ def _network(
     table: ItemTable,
     weights: dict[str, Tensor],
     people: People | None,
+    edges: np.ndarray | None,
     options: RunOptions,
     *,
     mapped: bool,
@@ -224,6 +227,8 @@ def _network(
         shape = (len(people.texts), items.text_width)
         network.people, network.people_mean = torch.empty(shape), torch.empty(shape[1])
         network.people_spread = torch.empty(())
+    if edges is not None:
+        network.gaps = GapVectors(edges, dim)
     fill(network, weights, WEIGHTS, mapped=mapped)
     return network.to(options.torch_device).eval()
 

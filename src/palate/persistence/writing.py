@@ -118,7 +118,7 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
     params = {**rec.get_params(deep=False), **rec._architecture}
     params["reranker"] = None if serving.reranker is None else serving.reranker.given
     params.pop("options")
-    seed = params.pop("random_state")
+    seed, edges = params.pop("random_state"), serving.gap_edges
     return {
         "format": FORMAT,
         "params": {
@@ -126,6 +126,7 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
             "random_state": encode_random_state(seed),
         },
         "settings": asdict(rec.settings_),
+        **({} if edges is None else {"gap_edges": edges.tolist()}),
         "averages": [serving.network.mean_weight, serving.network.content_weight],
         "history": serving.learning.records,
         "library": rec._library.__name__,

@@ -30,6 +30,8 @@ class Prefixes:
         Of the targets.
     people : int64 ndarray of shape (n_rows,), default=None
         Codes of attribute texts that stand before the events, -1 for none.
+    gaps : int64 ndarray, default=None
+        Codes of the gaps before `items`.
     """
 
     indptr: np.ndarray
@@ -37,6 +39,7 @@ class Prefixes:
     targets: np.ndarray
     weights: np.ndarray
     people: np.ndarray | None = None
+    gaps: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def last_prefixes(
     n_rows: int,
     generator: torch.Generator,
     people: np.ndarray | None = None,
+    gaps: np.ndarray | None = None,
 ) -> Prefixes:
     """Take the last events of every user as targets, as many of each as make `n_rows`.
 
@@ -90,6 +94,8 @@ def last_prefixes(
     generator : torch.Generator
     people : int64 ndarray of shape (n_users,), default=None
         Codes of the users' attribute texts, -1 for none.
+    gaps : int64 ndarray of shape (n_events,), default=None
+        Codes of the gaps before the events.
 
     Returns
     -------
@@ -113,12 +119,15 @@ def last_prefixes(
         picks = torch.randperm(len(at), generator=generator)[:n_rows].sort().values.numpy()
         at, owners = at[picks], owners[picks]
     starts = histories.indptr[owners]
-    spans = [histories.items[start:end] for start, end in zip(starts, at, strict=True)]
-    items = np.concatenate(spans) if spans else np.zeros(0, np.int64)
+    spans = [slice(start, end) for start, end in zip(starts, at, strict=True)]
     weights = np.ones(len(at), np.float32) if histories.weights is None else histories.weights[at]
     indptr = np.concatenate([[0], np.cumsum(at - starts)])
     told = None if people is None else people[owners]
-    return Prefixes(indptr, items, histories.items[at], weights, told)
+    items, before = (
+        None if flat is None else np.concatenate([flat[:0], *(flat[span] for span in spans)])
+        for flat in (histories.items, gaps)
+    )
+    return Prefixes(indptr, items, histories.items[at], weights, told, before)  # type: ignore[arg-type]
 
 
 def recent_events(indptr: np.ndarray, items: np.ndarray, n_events: int) -> tuple[Tensor, Tensor]:
@@ -179,7 +188,8 @@ def make_examples(
         items, indptr = prefixes.items[span[0] : span[-1]], span - span[0]
         targets = prefixes.targets[start : start + _ROWS]
         told = None if prefixes.people is None else prefixes.people[start : start + _ROWS]
-        users = network.encode_histories(vectors, indptr, items, told)
+        gaps = None if prefixes.gaps is None else prefixes.gaps[span[0] : span[-1]]
+        users = network.encode_histories(vectors, indptr, items, told, gaps)
         rows = np.repeat(np.arange(len(targets)), np.diff(indptr))
         viewed = items != targets[rows]
         exclude = (torch.from_numpy(rows[viewed]), torch.from_numpy(items[viewed]))

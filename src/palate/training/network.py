@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from palate.data.batches import pad_recent
+from palate.data.batches import pad_before
+from palate.encoders.user.gaps import GapVectors
 from palate.encoders.user.pooled import PooledEncoder
 from palate.exceptions import InvalidParameterError, MissingContentError
 from palate.ops.evidence import mixed, widened
@@ -50,6 +51,8 @@ class TasteNetwork(nn.Module):
     mean_weight, content_weight : float
         What the plain averages of a history count beside the encoder, in answers: see
         :mod:`palate.ops.evidence`. 0, as they are at first, leaves them out.
+    gaps : GapVectors or None
+        What the time before an event adds to its vector, with `time_gaps`.
     """
 
     seen: Tensor
@@ -73,6 +76,16 @@ class TasteNetwork(nn.Module):
         for name in ("people", "people_mean", "people_spread"):
             self.register_buffer(name, None)
         self.people_texts: tuple[str, ...] = ()
+        self.gaps: GapVectors | None = None
+
+    @property
+    def gap_edges(self) -> np.ndarray | None:
+        """What parts the gaps between events; None for a network that does not read them."""
+        return None if self.gaps is None else self.gaps.edges
+
+    def timed(self, x: Tensor, gaps: Tensor | None) -> Tensor:
+        """Add to the vectors of events (..., dim) those of the gaps before them (...)."""
+        return x if self.gaps is None or gaps is None else x + self.gaps(gaps)
 
     @property
     def room(self) -> int:
@@ -193,6 +206,7 @@ class TasteNetwork(nn.Module):
         indptr: np.ndarray,
         items: np.ndarray,
         people: np.ndarray | None = None,
+        gaps: np.ndarray | None = None,
     ) -> Tensor:
         """Return the user vector of each history: (n_rows, width).
 
@@ -206,10 +220,12 @@ class TasteNetwork(nn.Module):
         people : int64 ndarray of shape (n_rows,), default=None
             Attribute texts that stand before the recent events, -1 for none; a history with one
             may be empty.
+        gaps : int64 ndarray of shape (n_events,), default=None
+            Codes of the gaps before the events; None is unknown for all.
         """
         out = vectors.new_empty(len(indptr) - 1, vectors.shape[1])
-        for rows, x, mask in self.padded(vectors, indptr, items, people):
-            out[torch.from_numpy(rows).to(out.device)] = self.answer(x, mask)
+        for rows, x, mask, before in self.padded(vectors, indptr, items, people, gaps):
+            out[torch.from_numpy(rows).to(out.device)] = self.answer(x, mask, before)
         return out
 
     def padded(
@@ -218,37 +234,35 @@ class TasteNetwork(nn.Module):
         indptr: np.ndarray,
         items: np.ndarray,
         people: np.ndarray | None = None,
-    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Yield some histories at a time, of similar length: their numbers, rows and mask."""
+        gaps: np.ndarray | None = None,
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
+        """Yield some histories at a time, of similar length: numbers, rows, mask and gaps."""
         lengths = np.minimum(np.diff(indptr), self.room)
         led = np.zeros(len(lengths), np.int64) if people is None else (people >= 0).astype(np.int64)
         order = np.argsort(lengths + led, kind="stable")
         for start in range(0, len(order), _ENCODE_ROWS):
             rows = order[start : start + _ENCODE_ROWS]
-            spans = [items[indptr[row + 1] - lengths[row] : indptr[row + 1]] for row in rows]
-            if led.any():
-                spans = [
-                    np.append(np.zeros(n, np.int64), span)
-                    for n, span in zip(led[rows], spans, strict=True)
-                ]
-            ends = np.concatenate([[0], np.cumsum((lengths + led)[rows])])
-            codes, mask = pad_recent(ends, np.concatenate(spans), self.users.max_length)
+            places = indptr[rows + 1], lengths[rows], led[rows]
+            codes, mask = pad_before(items, *places)
             inputs, mask = vectors[codes.to(vectors.device)], mask.to(vectors.device)
+            before = None if gaps is None else pad_before(gaps, *places)[0].to(vectors.device)
             if people is not None and led[rows].any():
                 first = torch.from_numpy(led[rows] > 0).to(vectors.device)
                 texts = torch.from_numpy(people[rows][led[rows] > 0]).to(vectors.device)
                 # What a person is has no content of items.
                 inputs[first, 0] = 0.0
                 inputs[first, 0, : self.dim] = self.person_vectors(texts).to(inputs)
-            yield rows, inputs, mask
+            yield rows, inputs, mask, before
 
-    def answer(self, x: Tensor, mask: Tensor) -> Tensor:
+    def answer(self, x: Tensor, mask: Tensor, gaps: Tensor | None = None) -> Tensor:
         """Return the user vector of each history of padded rows: (n_rows, width)."""
         if not (self.mean_weight or self.content_weight):
-            return self.users(x, mask)  # type: ignore[no-any-return]
-        return mixed(*self.evidence(x, mask), self.mean_weight, self.content_weight)
+            return self.users(self.timed(x, gaps), mask)  # type: ignore[no-any-return]
+        return mixed(*self.evidence(x, mask, gaps), self.mean_weight, self.content_weight)
 
-    def evidence(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def evidence(
+        self, x: Tensor, mask: Tensor, gaps: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the three views of each history: the encoder's, and the plain averages.
 
         Parameters
@@ -256,6 +270,8 @@ class TasteNetwork(nn.Module):
         x : float Tensor of shape (n_rows, n_steps, width)
             Padded rows of items.
         mask : bool Tensor of shape (n_rows, n_steps)
+        gaps : int64 Tensor of shape (n_rows, n_steps), default=None
+            What the encoder is told of times; the averages are of what was taken alone.
 
         Returns
         -------
@@ -265,7 +281,8 @@ class TasteNetwork(nn.Module):
         contents : Tensor of shape (n_rows, width - dim)
             The same of the content.
         """
-        return self.users(x[..., : self.dim], mask), *self.averages(x, mask.sum(1))
+        timed = self.timed(x[..., : self.dim], gaps)
+        return self.users(timed, mask), *self.averages(x, mask.sum(1))
 
     def averages(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the averages of :meth:`evidence` for rows of some lengths, at least 1."""

@@ -112,6 +112,7 @@ class RankingStep(Step):
         """Return the mean loss of a batch."""
         targets = batch.targets[batch.scored]
         inputs, items, places, bias = self.look_up(batch.codes, targets)
+        inputs = self.network.timed(inputs, batch.gaps)
         users = self.network.users.prefixes(inputs, batch.mask)[batch.scored]
         return self.rank_loss(users, items, places, batch.weights[batch.scored], bias)
 
@@ -143,6 +144,7 @@ class PretrainStep(Step):
         hidden |= ~hidden.any(1, keepdim=True) & last
         targets = batch.codes[hidden]
         inputs, items, places, bias = self.look_up(batch.codes, targets)
+        inputs = self.network.timed(inputs, batch.gaps)
         states = self.network.users.states(self._hide(inputs, hidden), mask)
         # Attributes alone have no event that could be hidden.
         loss = self.rank_loss(states[hidden], items, places, None, bias) if len(targets) else 0.0

@@ -9,6 +9,7 @@ import torch
 
 from palate._options import RunOptions
 from palate.data.histories import Histories
+from palate.data.time_gaps import gaps_of
 from palate.ops.topk import topk
 from palate.training.network import TasteNetwork
 
@@ -30,12 +31,15 @@ class Holdout:
     targets : int64 ndarray of shape (n_users,)
     people : int64 ndarray of shape (n_users,), default=None
         Codes of their attribute texts, -1 for none.
+    gaps : int64 ndarray, default=None
+        Codes of the gaps before `items`.
     """
 
     indptr: np.ndarray
     items: np.ndarray
     targets: np.ndarray
     people: np.ndarray | None = None
+    gaps: np.ndarray | None = None
 
 
 def hold_out(
@@ -43,6 +47,7 @@ def hold_out(
     fraction: float,
     generator: torch.Generator,
     people: np.ndarray | None = None,
+    edges: np.ndarray | None = None,
 ) -> tuple[Histories, Holdout | None]:
     """Take the last event of a random share of the users who have at least three.
 
@@ -56,6 +61,8 @@ def hold_out(
     generator : torch.Generator
     people : int64 ndarray of shape (n_users,), default=None
         Codes of attribute texts, -1 for none.
+    edges : float64 ndarray, default=None
+        What parts the gaps between events, for a network that reads them.
 
     Returns
     -------
@@ -86,7 +93,8 @@ def hold_out(
         n_users=histories.n_users,
     )
     told = None if people is None else people[users]
-    return left, Holdout(*left.gather(users), histories.items[at], told)
+    gaps = gaps_of(left, users, edges)
+    return left, Holdout(*left.gather(users), histories.items[at], told, gaps)
 
 
 @torch.inference_mode()
@@ -103,7 +111,8 @@ def validation_ndcg(network: TasteNetwork, holdout: Holdout, options: RunOptions
         items = holdout.items[span[0] : span[-1]]
         targets = holdout.targets[start : start + size]
         told = None if holdout.people is None else holdout.people[start : start + size]
-        users = network.encode_histories(vectors, span - span[0], items, told)
+        gaps = None if holdout.gaps is None else holdout.gaps[span[0] : span[-1]]
+        users = network.encode_histories(vectors, span - span[0], items, told, gaps)
         rows = np.repeat(np.arange(len(targets)), np.diff(span))
         viewed = items != targets[rows]
         exclude = (torch.from_numpy(rows[viewed]), torch.from_numpy(items[viewed]))

@@ -88,8 +88,9 @@ def choose_weights(
     catalogue = unit_norm(vectors), unit_norm(rows[:, vectors.shape[1] :])
     some = _some(holdout, len(vectors))
     gains = []
-    for places, x, mask in network.padded(rows, some.indptr, some.items, some.people):
-        views = [unit_norm(view) for view in network.evidence(x, mask)]
+    histories = some.indptr, some.items, some.people, some.gaps
+    for places, x, mask, before in network.padded(rows, *histories):
+        views = [unit_norm(view) for view in network.evidence(x, mask, before)]
         size = max(1, _BLOCK_SCORES // len(vectors))
         for start in range(0, len(places), size):
             part = slice(start, start + size)
@@ -117,10 +118,14 @@ def _some(holdout: Holdout, n_items: int) -> Holdout:
     most = max(_ENOUGH_USERS, _MOST_SCORES // max(1, n_items))
     if len(users) > most:
         users = users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
-    spans = [holdout.items[holdout.indptr[u] : holdout.indptr[u + 1]] for u in users]
-    indptr = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
+    spans = [slice(holdout.indptr[u], holdout.indptr[u + 1]) for u in users]
+    indptr = np.concatenate([[0], np.cumsum([span.stop - span.start for span in spans])])
+    items, gaps = (
+        None if flat is None else np.concatenate([flat[span] for span in spans])
+        for flat in (holdout.items, holdout.gaps)
+    )
     people = None if holdout.people is None else holdout.people[users]
-    return Holdout(indptr, np.concatenate(spans), holdout.targets[users], people)
+    return Holdout(indptr, items, holdout.targets[users], people, gaps)  # type: ignore[arg-type]
 
 
 def _gains(
