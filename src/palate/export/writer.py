@@ -133,7 +133,7 @@ def _serving_of(rec: Any) -> Serving:
         )
     if serving.gap_edges is not None:
         raise InvalidParameterError(
-            f"rec must be fitted with time_gaps=False to be written as ONNX; got {rec.time_gaps!r}."
+            "rec must be fitted with time_gaps=False to be written as ONNX; got time_gaps=True."
         )
     if serving.reranker is not None and not serving.reranker.changes_nothing:
         raise InvalidParameterError(
