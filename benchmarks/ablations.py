@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "swiglu": {"user_encoder__block": "swiglu"},
     "ligr": {"user_encoder__block": "ligr"},
     "hstu": {"user_encoder__block": "hstu"},
+    "time gaps": {"time_gaps": True},
     "id dropout 0": {"item_encoder__id_dropout": 0.0},
     "id dropout 0.3": {"item_encoder__id_dropout": 0.3},
 }
