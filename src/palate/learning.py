@@ -160,11 +160,13 @@ def learn_on(
         if people is not None and len(people.texts) > len(network.people_texts):
             network.read_people(people.texts.array[len(network.people_texts) :].tolist(), options)
         learned = Learned(network, [], copy.deepcopy(optimizer_state), correction)
-        if plan.rehearsal is None:
-            known = np.pad(old.numpy(), (0, len(seen) - len(old)))
-            n_more = n_rehearsed(histories, users, known)
-        else:
-            n_more = round(plan.rehearsal * (histories.n_users - len(users)))
+        known = np.pad(old.numpy(), (0, len(seen) - len(old)))
+        n_met = n_rehearsed(histories, users, known)
+        share = plan.rehearsal
+        n_more = n_met if share is None else round(share * (histories.n_users - len(users)))
+        if not n_met + n_more:
+            # How sharply likes differ belongs to a catalogue, and here is another one.
+            network.restart_scale()
         users = rehearsed(users, histories.n_users, n_more, torch_generator(seed, _REHEARSAL))
         _train(plan, learned, histories, users, seed, options, people, pretrain=False)
     return learned

@@ -139,3 +139,30 @@ def test_an_interruption_in_the_first_stage_ends_the_training(chains):
         learned = run(chains, options, pretrain_epochs=3)
     assert [r["stage"] for r in learned.records] == ["pretrain"]
     assert not learned.network.training
+
+
+@pytest.mark.parametrize(
+    ("first_new", "rehearsal", "restarts"),
+    [(N, None, True), (N, 0.0, True), (N, 0.5, False), (0, None, False)],
+)
+def test_another_catalogue_gets_a_temperature_of_its_own(
+    chains, options, first_new, rehearsal, restarts
+):
+    fresh = run(chains, options, pretrain_epochs=0, epochs=0).network.log_scale.item()
+    learned = run(chains, options, learning_rate=0.1)
+    moved = learned.network.log_scale.item()
+    assert abs(moved - fresh) > 0.01
+    history = np.array([first_new, N + 1, N + 2])
+    grown = chains.append(type(chains.row(0))(np.full(3, 60), history), 61).compact()
+    more = learn_on(
+        make_plan(epochs=0, rehearsal=rehearsal),
+        learned.network,
+        learned.optimizer_state,
+        grown,
+        np.array([60]),
+        ItemTable.without_content(N + 3),
+        0,
+        options,
+    )
+    assert more.network.log_scale.item() == pytest.approx(fresh if restarts else moved)
+    assert learned.network.log_scale.item() == moved

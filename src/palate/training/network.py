@@ -71,12 +71,17 @@ class TasteNetwork(nn.Module):
         self.dim = dim
         self.mean_weight = self.content_weight = 0.0
         self.mask_vector = nn.Parameter(torch.zeros(dim))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(_START_SCALE[metric])))
+        self.log_scale = nn.Parameter(torch.empty(()))
+        self.restart_scale()
         # What the item encoder read in attribute texts; None without `user_features`.
         for name in ("people", "people_mean", "people_spread"):
             self.register_buffer(name, None)
         self.people_texts: tuple[str, ...] = ()
         self.gaps: GapVectors | None = None
+
+    def restart_scale(self) -> None:
+        """Set the learned temperature to where it starts."""
+        nn.init.constant_(self.log_scale, math.log(_START_SCALE[self.metric]))
 
     @property
     def gap_edges(self) -> np.ndarray | None:
