@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from palate import Recommender, RunOptions
-from palate.defaults import (
-    STANDALONE,
-    Settings,
-    averaging_for,
-    check_int_or_auto,
-    fill_spec,
-    settings_for,
-)
+from palate.defaults import STANDALONE, Settings, check_int_or_auto, fill_spec, settings_for
 from palate.encoders.user.gru import GRUEncoder
 from palate.encoders.user.transformer import TransformerEncoder
 from palate.exceptions import InvalidParameterError
 
 SMALL = Settings(64, 32, 15, 1, 1, 50, 0.3, shortcut=True)
 SPARSE = Settings(128, 128, 18, 1, 1, 50, 0.5, shortcut=True)
-DENSE = Settings(128, 16, 20, 2, 2, 200, 0.2, shortcut=True, averaging=1.0)
+DENSE = Settings(128, 16, 20, 2, 2, 200, 0.2, shortcut=True)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +44,6 @@ def test_settings_follow_density_and_size(n_events, n_users, n_items, expected):
 )
 def test_tiny_sets_take_some_steps_and_huge_ones_few_epochs(n_events, n_users, n_items, epochs):
     assert settings_for(n_events, n_users, n_items).epochs == epochs
-
-
-@pytest.mark.parametrize(
-    ("settings", "n_epochs", "averaging"),
-    [(DENSE, 20, 1.0), (DENSE, 5, 1.0), (DENSE, 4, None), (DENSE, 0, None), (SPARSE, 18, None)],
-)
-def test_long_stages_on_dense_data_average_the_weights(settings, n_epochs, averaging):
-    assert averaging_for(settings, n_epochs) == averaging
 
 
 def test_only_auto_is_filled():
@@ -130,19 +114,3 @@ def test_a_part_alone_has_numbers_too():
     network = TransformerEncoder().build(dim=6)
     assert len(network.blocks) == STANDALONE.n_layers == 2
     assert network.positions.shape == (50, 6)
-
-
-def test_dense_data_are_learned_with_the_average_unless_it_is_left_out() -> None:
-    rng = np.random.default_rng(3)
-    histories = [rng.integers(0, 30, 60).tolist() for _ in range(12)]
-    small = {"item_encoder": "id", "dim": 4, "batch_size": 2, "validation_fraction": 0}
-
-    def vectors(epochs: int = 5, **params: object) -> np.ndarray:
-        options = RunOptions(device="cpu", progress=False)
-        model = Recommender(**small, epochs=epochs, random_state=0, options=options)
-        return model.set_params(**params).fit(histories).item_vectors_
-
-    default = vectors()
-    np.testing.assert_array_equal(default, vectors(averaging=1.0))
-    assert not np.array_equal(default, vectors(averaging=None))
-    np.testing.assert_array_equal(vectors(epochs=4), vectors(epochs=4, averaging=None))

@@ -17,8 +17,6 @@ SMALL_ITEMS = 2_000
 # A tiny set gets more epochs, so that it takes some steps; a huge one fewer, for it has many.
 _FEWEST_STEPS, _MOST_EPOCHS = 200, 60
 _MOST_EVENTS, _FEWEST_EPOCHS = 30_000_000, 5
-# An average over fewer epochs would hold on to where it began.
-_FEWEST_AVERAGED = 5
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,6 @@ class Settings:
         Of the user encoder.
     shortcut : bool
         Whether the fading average of the history is added to its states.
-    averaging : float or None
-        Epochs that an average of the weights looks back.
     """
 
     dim: int = 64
@@ -49,26 +45,22 @@ class Settings:
     max_length: int = 50
     dropout: float = 0.2
     shortcut: bool = False
-    averaging: float | None = None
 
 
 #: What a part used alone takes, and what models saved before there was a rule were made with.
 STANDALONE = Settings()
 _SMALL = Settings(batch_size=32, epochs=15, n_layers=1, dropout=0.3, shortcut=True)
 _SPARSE = Settings(dim=128, epochs=18, n_layers=1, dropout=0.5, shortcut=True)
-_DENSE = Settings(
-    dim=128, batch_size=16, epochs=20, n_heads=2, max_length=200, shortcut=True, averaging=1.0
-)
+_DENSE = Settings(dim=128, batch_size=16, epochs=20, n_heads=2, max_length=200, shortcut=True)
 
 
 def settings_for(n_events: int, n_users: int, n_items: int) -> Settings:
     """Choose the settings for a data set.
 
-    Dense sets (50 events a user or more) get two layers that read 200 events, small batches, and
-    an average of the weights against the noise of these; others one layer that reads 50: narrow
-    and with small batches below 2,000 items, from there on wide and with much dropout. All
-    Transformers have a shortcut past the layers. At least 200 steps are planned (in at most 60
-    epochs), and, from five epochs on, at most 30 million events.
+    Dense sets (50 events a user or more) get two layers that read 200 events; others one layer
+    that reads 50: narrow and with small batches below 2,000 items, from there on wide and with much
+    dropout. All Transformers have a shortcut past the layers. At least 200 steps are planned (in at
+    most 60 epochs), and, from five epochs on, at most 30 million events.
 
     Parameters
     ----------
@@ -111,18 +103,6 @@ def epochs_for(settings: Settings, n_events: int, n_users: int) -> int:
     n_windows = n_users * max(1, -(-n_events // (n_users * settings.max_length)))
     steps = -(-n_windows // settings.batch_size)
     return max(settings.epochs, min(_MOST_EPOCHS, -(-_FEWEST_STEPS // steps)))
-
-
-def averaging_for(settings: Settings, n_epochs: int) -> float | None:
-    """Return the averaging of `settings`, or None where a stage is shorter than five epochs.
-
-    Examples
-    --------
-    >>> dense = settings_for(n_events=999_611, n_users=6_040, n_items=3_416)
-    >>> averaging_for(dense, n_epochs=dense.epochs), averaging_for(dense, n_epochs=1)
-    (1.0, None)
-    """
-    return settings.averaging if n_epochs >= _FEWEST_AVERAGED else None
 
 
 def check_int_or_auto(name: str, value: Any, *, minimum: int = 0) -> int | None:

@@ -8,14 +8,7 @@ from typing import Any
 from palate._options import RunOptions
 from palate._parts import resolve_items, resolve_part
 from palate._validation import check_choice, check_int, check_real
-from palate.defaults import (
-    AUTO,
-    STANDALONE,
-    Settings,
-    averaging_for,
-    check_int_or_auto,
-    fill_spec,
-)
+from palate.defaults import AUTO, STANDALONE, Settings, check_int_or_auto, fill_spec
 from palate.encoders.item.features import check_columns
 from palate.exceptions import InvalidParameterError
 from palate.ops.similarity import METRICS
@@ -76,7 +69,6 @@ def plan_of(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE
         raise InvalidParameterError(f"options must be a RunOptions or None; got {rec.options!r}.")
     dim = check_int_or_auto("dim", rec.dim, minimum=1) or settings.dim
     n_epochs = check_int_or_auto("epochs", rec.epochs if epochs is None else epochs)
-    n_epochs = settings.epochs if n_epochs is None else n_epochs
     return Plan(
         user_encoder=fill_spec(resolve_part("user_encoder", rec.user_encoder), settings, dim),
         item_encoder=resolve_items(rec),
@@ -85,14 +77,14 @@ def plan_of(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE
         metric=rec.metric,
         dim=dim,
         pretrain_epochs=check_int("pretrain_epochs", rec.pretrain_epochs),
-        epochs=n_epochs,
+        epochs=settings.epochs if n_epochs is None else n_epochs,
         batch_size=check_int_or_auto("batch_size", rec.batch_size, minimum=1)
         or settings.batch_size,
         learning_rate=check_real(
             "learning_rate", rec.learning_rate, low=0, low_open=True, high_open=True
         ),
         weight_decay=check_real("weight_decay", rec.weight_decay, low=0, high_open=True),
-        averaging=_averaging(rec, settings, n_epochs),
+        averaging=_averaging(rec),
         validation_fraction=check_real(
             "validation_fraction", rec.validation_fraction, low=0, high=1
         ),
@@ -108,15 +100,10 @@ def plan_of(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE
     )
 
 
-def _averaging(rec: Any, settings: Settings, n_epochs: int) -> float | None:
-    if isinstance(rec.averaging, str) and rec.averaging == AUTO:
-        return averaging_for(settings, n_epochs)
+def _averaging(rec: Any) -> float | None:
     if rec.averaging is None:
         return None
-    try:
-        return check_real("averaging", rec.averaging, low=0, low_open=True, high_open=True)
-    except InvalidParameterError as error:
-        raise InvalidParameterError(str(error).replace(";", ", 'auto' or None;", 1)) from None
+    return check_real("averaging", rec.averaging, low=0, low_open=True, high_open=True)
 
 
 def _average_weight(rec: Any, name: str) -> float | None:

@@ -79,10 +79,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     learning_rate, weight_decay : float, default=1e-3, 0.01
         Of AdamW. The rate is the peak: in `fit` it rises over the first steps and falls linearly
         to a twentieth at the last of `epochs`; in `partial_fit` it stays.
-    averaging : float, "auto" or None, default="auto"
+    averaging : float, default=None
         Epochs that an exponential average of the weights looks back, above 0: the average is what
         is validated and served. None serves the weights of the last step of the best epoch.
-        ``"auto"`` averages over one epoch on dense data, in stages of at least five epochs.
     validation_fraction : float, default=0.1
         Share of users whose last event is held out from training to measure NDCG@10 after each
         epoch; the best weights are kept. At least 100 users, or half of those who have three
@@ -164,7 +163,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         batch_size: int | str = AUTO,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
-        averaging: float | str | None = "auto",
+        averaging: float | None = None,
         validation_fraction: float = 0.1,
         patience: int | None = None,
         mean_weight: float | str = AUTO,

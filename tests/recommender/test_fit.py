@@ -396,8 +396,8 @@ PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ({"epochs": -1}, "epochs must be an integer of at least 0 or 'auto'; got -1."),
     ({"pretrain_epochs": 1.5}, "pretrain_epochs must be an integer of at least 0; got 1.5."),
     ({"batch_size": 0}, "batch_size must be an integer of at least 1 or 'auto'; got 0."),
-    ({"averaging": 0}, "averaging must be a number in (0, inf), 'auto' or None; got 0."),
-    ({"averaging": True}, "averaging must be a number in (0, inf), 'auto' or None; got True."),
+    ({"averaging": 0}, "averaging must be a number in (0, inf); got 0."),
+    ({"averaging": True}, "averaging must be a number in (0, inf); got True."),
     (
         {"objective": SoftmaxObjective(label_smoothing=1)},
         "label_smoothing must be a number in [0, 1); got 1.",
