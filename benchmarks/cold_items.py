@@ -91,7 +91,9 @@ def fit(name: str, held: Split, seed: int, params: dict[str, Any]) -> Any:
 
 def zero_shot(held: Split, *, white: bool) -> Any:
     """Return a model without weights: the mean of a history's text vectors, by cosine."""
-    encoder = BertEncoder(n_components=None if white else 384, options=OPTIONS)
+    encoder = BertEncoder(
+        n_components=None if white else 384, whitening=1.0 if white else 0.0, options=OPTIONS
+    )
     vectors = encoder.fit_transform(held.items["text"].tolist())
     if not white:  # undo the whitening: what the encoder itself said
         vectors = vectors @ np.linalg.pinv(encoder.whitening_) + encoder.mean_

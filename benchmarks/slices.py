@@ -1,6 +1,6 @@
 """Ten slices of new events learned one after another, beside one refit on everything.
 
-    python benchmarks/slices.py DATASET_FOLDER [--rehearsal auto 0 0.1 0.3] [--epochs 1] [--seeds 1]
+    python benchmarks/slices.py DATASET_FOLDER [--rehearsal auto 0 0.1] [--epochs auto] [--seeds 1]
 
 The events lie in the order of time. A model is fitted on the first 60 %; the next 30 % come in ten
 slices, each passed to `partial_fit` with new users and items; the first event of each known user in
@@ -38,7 +38,7 @@ def parts(events: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame], pd.Da
 
 
 def run(
-    model: Any, slices: list[pd.DataFrame], items: Any, epochs: int, test: pd.DataFrame
+    model: Any, slices: list[pd.DataFrame], items: Any, epochs: int | None, test: pd.DataFrame
 ) -> dict[str, float]:
     """Learn the slices one after another."""
     seconds = []
@@ -88,7 +88,7 @@ def measure(args: argparse.Namespace, seed: int) -> pd.DataFrame:
         for epochs in args.epochs:
             model = copy.deepcopy(base).set_params(rehearsal=share)
             rows[f"partial_fit, rehearsal {share}, epochs {epochs}"] = run(
-                model, slices, items, epochs, test
+                model, slices, items, None if epochs == "auto" else int(epochs), test
             )
     table = pd.DataFrame(rows).T
     table["of refit"] = table["ndcg"] / table.loc["refit on all", "ndcg"]
@@ -105,10 +105,8 @@ def main() -> None:
     """Print the mean over the seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--rehearsal", type=share_or_auto, nargs="+", default=["auto", 0.0, 0.1, 0.3]
-    )
-    parser.add_argument("--epochs", type=int, nargs="+", default=[1])
+    parser.add_argument("--rehearsal", type=share_or_auto, nargs="+", default=["auto", 0.0, 0.1])
+    parser.add_argument("--epochs", nargs="+", default=["auto"], help="of partial_fit")
     parser.add_argument("--params", type=json.loads, default={}, help="JSON of Recommender params")
     parser.add_argument("--item-encoder", default="bert+id")
     parser.add_argument("--seeds", type=int, default=1)

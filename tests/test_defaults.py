@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from palate import Recommender, RunOptions
-from palate.defaults import STANDALONE, Settings, check_int_or_auto, fill_spec, settings_for
+from palate.defaults import (
+    STANDALONE,
+    Settings,
+    check_int_or_auto,
+    epochs_on,
+    fill_spec,
+    settings_for,
+)
 from palate.encoders.user.gru import GRUEncoder
 from palate.encoders.user.transformer import TransformerEncoder
 from palate.exceptions import InvalidParameterError
@@ -44,6 +52,38 @@ def test_settings_follow_density_and_size(n_events, n_users, n_items, expected):
 )
 def test_tiny_sets_take_some_steps_and_huge_ones_few_epochs(n_events, n_users, n_items, epochs):
     assert settings_for(n_events, n_users, n_items).epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("n_learned", "n_epochs"), [(1, 20), (1_000, 20), (3_999, 10), (8_000, 5), (40_000, 4)]
+)
+def test_learning_on_reads_a_tenth_of_what_fit_reads(n_learned, n_epochs):
+    assert epochs_on(Settings(epochs=20), 20_000, n_learned) == n_epochs
+
+
+def test_learning_on_takes_no_more_epochs_than_fit():
+    assert epochs_on(Settings(epochs=3), 20_000, 20_000) == 3
+
+
+def test_the_estimator_learns_on_for_so_many_epochs():
+    histories = [[f"i{(u + t) % 7}" for t in range(5)] for u in range(60)]
+    model = Recommender(
+        item_encoder="id",
+        dim=6,
+        validation_fraction=0,
+        random_state=0,
+        options=RunOptions(device="cpu", progress=False),
+    ).fit(histories)
+    assert model.settings_.epochs == 60  # so small a set takes the most epochs there are
+    # 12 people, and 12 who are repeated, have 5 events each and 3 new ones: 156 of 336 are read.
+    rows = [(u, f"i{(u + t) % 7}") for u in range(12) for t in range(5, 8)]
+    n_before = len(model.history_)
+    model.partial_fit(np.array(rows, dtype=object))
+    assert len(model.history_) - n_before == round(0.1 * 60 * 336 / (2 * 12 * 8))
+    # Where all is new, 200 steps or 60 epochs.
+    n_before = len(model.history_)
+    model.partial_fit(np.array([(f"u{u}", f"n{u % 3 + t}") for u in range(9) for t in range(3)]))
+    assert len(model.history_) - n_before == 60
 
 
 def test_only_auto_is_filled():

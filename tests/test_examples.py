@@ -165,7 +165,7 @@ def test_the_tables_of_the_school_print_for_any_model(example, shop, model, caps
     events, items = shop
     cases = school.next_views(events, 5)
     school.compare({"bert+id": model}, events.head(7), cases)
-    school.from_words(dict.fromkeys(school.item_encoders(), model), events.head(7), items, cases)
+    school.from_words({"bert": model, "bert+id": model}, events.head(7), items, cases)
     said = capsys.readouterr().out
     assert "The next view, repeats allowed (2 lists judged)" in said
     assert "The next new course, viewed ones filtered (2 lists judged)" in said

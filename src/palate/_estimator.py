@@ -32,7 +32,7 @@ from palate.data.items import ItemTable
 from palate.data.lists import id_list
 from palate.data.people import add_people
 from palate.data.vocabulary import Vocabulary
-from palate.defaults import AUTO, Settings, epochs_for, settings_for
+from palate.defaults import AUTO, Settings, epochs_for, epochs_on, settings_for
 from palate.encoders.item.ids import IdEncoder
 from palate.exceptions import DataLeakWarning, InvalidInputError, InvalidParameterError
 from palate.learning import Learned
@@ -61,10 +61,18 @@ def settings_of(histories: Histories) -> Settings:
     return settings_for(len(histories.items), n_users, n_items)
 
 
-def settings_on(settings: Settings, histories: Histories, users: np.ndarray) -> Settings:
-    """Choose what "auto" stands for when learning goes on, from the histories of `users`."""
+def settings_on(
+    settings: Settings, histories: Histories, users: np.ndarray, n_met: int
+) -> Settings:
+    """Choose what "auto" stands for when learning goes on, from the histories of `users`.
+
+    Where `n_met` of them met known items, as many others are repeated; where none did, all is new.
+    """
     n_events = int(histories.lengths(users).sum())
-    return replace(settings, epochs=epochs_for(settings, n_events, len(users)))
+    if not n_met:
+        return replace(settings, epochs=epochs_for(settings, n_events, len(users)))
+    n_learned = round(n_events * (1 + n_met / len(users)))
+    return replace(settings, epochs=epochs_on(settings, len(histories.items), n_learned))
 
 
 def architecture(rec: Any) -> dict[str, Any]:

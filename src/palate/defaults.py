@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from palate._validation import check_int
+from palate._validation import check_int, check_real
 from palate.exceptions import InvalidParameterError
 
 AUTO = "auto"
@@ -17,6 +17,8 @@ SMALL_ITEMS = 2_000
 # A tiny set gets more epochs, so that it takes some steps; a huge one fewer, for it has many.
 _FEWEST_STEPS, _MOST_EPOCHS = 200, 60
 _MOST_EVENTS, _FEWEST_EPOCHS = 30_000_000, 5
+# Learning on may read this share of what `fit` reads, in this many epochs at least.
+_SHARE_ON, _FEWEST_ON = 0.1, 4
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,27 @@ def epochs_for(settings: Settings, n_events: int, n_users: int) -> int:
     return max(settings.epochs, min(_MOST_EPOCHS, -(-_FEWEST_STEPS // steps)))
 
 
+def epochs_on(settings: Settings, n_events: int, n_learned: int) -> int:
+    """Return the epochs in which learning on reads a tenth of what `fit` reads.
+
+    At least four, for a rate that rises and falls needs some, and at most those of `fit`.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of `fit`.
+    n_events, n_learned : int
+        Events in all, and of the users who are learned from.
+
+    Examples
+    --------
+    >>> [epochs_on(STANDALONE, 100_000, n) for n in (20, 50_000, 100_000)]
+    [30, 6, 4]
+    """
+    wanted = round(_SHARE_ON * settings.epochs * n_events / max(1, n_learned))
+    return min(settings.epochs, max(_FEWEST_ON, wanted))
+
+
 def check_int_or_auto(name: str, value: Any, *, minimum: int = 0) -> int | None:
     """Return `value` as an int of at least `minimum`, or None for "auto".
 
@@ -121,6 +144,23 @@ def check_int_or_auto(name: str, value: Any, *, minimum: int = 0) -> int | None:
     except InvalidParameterError as error:
         text = str(error).replace(f"of at least {minimum};", f"of at least {minimum} or 'auto';")
         raise InvalidParameterError(text) from None
+
+
+def check_real_or_auto(name: str, value: Any, **bounds: Any) -> float | None:
+    """Return `value` as a float of at least 0, or None for "auto".
+
+    Examples
+    --------
+    >>> check_real_or_auto("rehearsal", 2, high=1)
+    Traceback (most recent call last):
+    palate.exceptions.InvalidParameterError: rehearsal must be a number in [0, 1] or 'auto'; got 2.
+    """
+    if isinstance(value, str) and value == AUTO:
+        return None
+    try:
+        return check_real(name, value, low=0, **bounds)
+    except InvalidParameterError as error:
+        raise InvalidParameterError(str(error).replace(";", " or 'auto';", 1)) from None
 
 
 def fill_spec(spec: Any, settings: Settings, dim: int) -> Any:

@@ -17,7 +17,7 @@ from palate.data.batches import Batch, cut_windows, iterate_batches
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.people import People
-from palate.data.rehearsal import n_rehearsed, only_users, rehearsed
+from palate.data.rehearsal import only_users, rehearsed
 from palate.data.time_gaps import gap_edges, gaps_of
 from palate.encoders.user.gaps import GapVectors
 from palate.exceptions import InvalidParameterError
@@ -117,6 +117,7 @@ def learn_on(
     optimizer_state: OptimizerState,
     histories: Histories,
     users: np.ndarray,
+    n_met: int,
     table: ItemTable,
     seed: int,
     options: RunOptions,
@@ -136,6 +137,8 @@ def learn_on(
         Compact ones, of all users.
     users : int64 ndarray
         Those to learn from, beside a share of the others.
+    n_met : int
+        How many of them met items that the network knows.
     table : ItemTable
         Of all items: those that the network knows, then the new ones.
     seed : int
@@ -160,8 +163,6 @@ def learn_on(
         if people is not None and len(people.texts) > len(network.people_texts):
             network.read_people(people.texts.array[len(network.people_texts) :].tolist(), options)
         learned = Learned(network, [], copy.deepcopy(optimizer_state), correction)
-        known = np.pad(old.numpy(), (0, len(seen) - len(old)))
-        n_met = n_rehearsed(histories, users, known)
         share = plan.rehearsal
         n_more = n_met if share is None else round(share * (histories.n_users - len(users)))
         if not n_met + n_more:

@@ -8,7 +8,14 @@ from typing import Any
 from palate._options import RunOptions
 from palate._parts import resolve_items, resolve_part
 from palate._validation import check_choice, check_int, check_real
-from palate.defaults import AUTO, STANDALONE, Settings, check_int_or_auto, fill_spec
+from palate.defaults import (
+    AUTO,
+    STANDALONE,
+    Settings,
+    check_int_or_auto,
+    check_real_or_auto,
+    fill_spec,
+)
 from palate.encoders.item.features import check_columns
 from palate.exceptions import InvalidParameterError
 from palate.ops.similarity import METRICS
@@ -88,7 +95,7 @@ def plan_of(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE
         validation_fraction=check_real(
             "validation_fraction", rec.validation_fraction, low=0, high=1
         ),
-        rehearsal=_or_auto(rec, "rehearsal", high=1),
+        rehearsal=check_real_or_auto("rehearsal", rec.rehearsal, high=1),
         mean_weight=_average_weight(rec, "mean_weight"),
         content_weight=_average_weight(rec, "content_weight"),
         reranker=_reranker(rec),
@@ -107,24 +114,13 @@ def _averaging(rec: Any) -> float | None:
 
 
 def _average_weight(rec: Any, name: str) -> float | None:
-    weight = _or_auto(rec, name, high_open=True)
+    weight = check_real_or_auto(name, getattr(rec, name), high_open=True)
     if weight and rec.metric != "cosine":
         raise InvalidParameterError(
             f"{name} must be 0 or 'auto' unless metric='cosine'; got {getattr(rec, name)!r} and "
             f"metric={rec.metric!r}."
         )
     return weight
-
-
-def _or_auto(rec: Any, name: str, **bounds: Any) -> float | None:
-    """Return a parameter of at least 0, or None for "auto"."""
-    value = getattr(rec, name)
-    if isinstance(value, str) and value == AUTO:
-        return None
-    try:
-        return check_real(name, value, low=0, **bounds)
-    except InvalidParameterError as error:
-        raise InvalidParameterError(str(error).replace(";", " or 'auto';", 1)) from None
 
 
 def _objective(rec: Any) -> Any:

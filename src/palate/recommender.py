@@ -22,6 +22,7 @@ from palate._validation import check_choice, check_int, check_path, check_real
 from palate.data.frames import native_namespace, shown
 from palate.data.histories import Histories
 from palate.data.items import read_items
+from palate.data.rehearsal import n_rehearsed
 from palate.defaults import AUTO
 from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
 from palate.learning import learn, learn_on
@@ -286,8 +287,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         users : table or Users, default=None
             Attributes of new users, and new attributes of known ones: a user's latest row counts.
         epochs : int, default=None
-            Most epochs, by default the parameter `epochs`; for "auto" those of `fit`, or more
-            where X is small, so that about 200 steps are taken.
+            Most epochs, by default the parameter `epochs`. For "auto" as many as read a tenth of
+            what `fit` read, four at least and at most those of `fit`; where no item of X is known,
+            those of `fit`, or more where X is small, so that about 200 steps are taken.
 
         Returns
         -------
@@ -310,7 +312,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             estimator.check_same_metric(self.metric, before)
             coded, learn_from = estimator.code_more(self, X, items, users)
             histories = before.histories.append(coded.events, len(coded.users)).compact()
-            settings = estimator.settings_on(self.settings_, histories, learn_from)
+            n_met = n_rehearsed(histories, learn_from, before.network.seen.cpu().numpy())
+            settings = estimator.settings_on(self.settings_, histories, learn_from, n_met)
             plan = plan_of(self, epochs, settings)
             learned = learn_on(
                 plan,
@@ -318,6 +321,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
                 before.learning.optimizer_state,
                 histories,
                 learn_from,
+                n_met,
                 coded.table,
                 draw_seed(self.random_state) + before.learning.n_fits,
                 options,

@@ -40,7 +40,7 @@ def test_every_variant_changes_what_it_names_and_nothing_else(ablations):
 
 def test_what_is_slow_runs_only_where_it_is_named(ablations, monkeypatch):
     monkeypatch.setattr("sys.argv", ["ablations.py", "folder"])
-    assert set(ablations.VARIANTS) - set(ablations.parse().only) == {"lora"}
+    assert set(ablations.VARIANTS) - set(ablations.parse().only) == {"last", "lora"}
     monkeypatch.setattr("sys.argv", ["ablations.py", "folder", "--only", "lora"])
     assert ablations.parse().only == ["lora"]
 

@@ -200,6 +200,7 @@ def test_learning_on_starts_from_the_average(chains, options):
     first = learn(plan, chains, table, 0, options)
     still = dataclasses.replace(plan, epochs=0)
     users = np.arange(chains.n_users)
-    again = learn_on(still, first.network, first.optimizer_state, chains, users, table, 1, options)
+    before = first.network, first.optimizer_state
+    again = learn_on(still, *before, chains, users, len(users), table, 1, options)
     state, other = first.network.state_dict(), again.network.state_dict()
     assert all(torch.equal(state[name], other[name]) for name in state)

@@ -57,6 +57,10 @@ def test_auto_repeats_one_other_for_each_who_met_a_known_item():
         known, users = rng.random(9) < 0.2, rng.permutation(40)[:17]
         expected = sum(any(known[item] for item in rows[user]) for user in users)
         assert n_rehearsed(histories, users, known) == expected
+        # The model may know fewer items than there are now.
+        fewer = known[:6]
+        expected = sum(any(item < 6 and fewer[item] for item in rows[user]) for user in users)
+        assert n_rehearsed(histories, users, fewer) == expected
 
 
 def test_a_share_out_of_range_is_refused():

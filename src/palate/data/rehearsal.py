@@ -51,19 +51,20 @@ def n_rehearsed(histories: Histories, users: np.ndarray, known: np.ndarray) -> i
     ----------
     histories : Histories
     users : int64 ndarray
-    known : bool ndarray of shape (n_items,)
-        Whether the model has learned from events of an item.
+    known : bool ndarray of shape (n_known,)
+        Whether the model has learned from events of an item; from none of an item beyond these.
 
     Examples
     --------
     >>> from palate.data.histories import CodedEvents
     >>> events = CodedEvents(np.array([0, 0, 1, 2]), np.array([0, 2, 3, 1]))
     >>> histories = Histories.from_events(events, n_users=3)
-    >>> n_rehearsed(histories, np.array([0, 1]), np.array([True, True, False, False]))
+    >>> n_rehearsed(histories, np.array([0, 1]), np.array([True, True, False]))
     1
     """
     indptr, items = histories.gather(users)
-    met = np.concatenate([[0], np.cumsum(known[items])])[indptr]
+    old = items < len(known)
+    met = np.concatenate([[0], np.cumsum(old & known[np.where(old, items, 0)])])[indptr]
     return int(np.count_nonzero(np.diff(met)))
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from palate.ops.similarity import unit_norm
 
-# Logits held at once: on a CPU they should stay in the shared cache, on a GPU they should fill it.
-_BLOCK_BYTES = {"cpu": 2 * 2**20, "other": 256 * 2**20}
+# Logits held at once. On a CPU they should stay in the shared cache, and yet be rows enough for a
+# pass over the items to pay; on a GPU they should fill it.
+_BLOCK_BYTES = {"cpu": 8 * 2**20, "other": 256 * 2**20}
 
 
 class _SoftmaxLoss(torch.autograd.Function):

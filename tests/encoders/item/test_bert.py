@@ -10,8 +10,10 @@ from palate._options import RunOptions
 from palate._random import ModuleSeed
 from palate.data.items import ItemTable
 from palate.encoders.item.bert import BertEncoder, open_cache
+from palate.encoders.item.reading import learn_whitening
 from palate.encoders.item.text_model import TextModel, load_text_model
 from palate.exceptions import InvalidParameterError, MissingContentError
+from palate.ops.whitening import fit_whitening
 from palate.testing.tiny_bert import make_tiny_bert
 
 WORDS = ["lamp", "tall", "red", "cup", "book", "green", "old", "box", "tin", "clock", "blue"]
@@ -43,7 +45,8 @@ def passes():
 
 
 def test_vectors_are_projected_whitened_pooled_text_of_unit_size(folder, options):
-    module = build(BertEncoder(folder, pooling="cls", n_components=4), options).eval()
+    spec = BertEncoder(folder, pooling="cls", n_components=4, whitening=1.0)
+    module = build(spec, options).eval()
     raw = load_text_model(folder).encode(TITLES, pooling="cls").astype(np.float64)
     centred = raw - raw.mean(0)
     variances, directions = np.linalg.eigh(centred.T @ centred / N)
@@ -61,7 +64,7 @@ def test_vectors_are_projected_whitened_pooled_text_of_unit_size(folder, options
 
 
 def test_groups_of_columns_are_whitened_apart(folder, options):
-    spec = BertEncoder(folder, n_components=6, whitening_groups=4)
+    spec = BertEncoder(folder, n_components=6, whitening=1.0, whitening_groups=4)
     module = build(spec, options)
     raw = load_text_model(folder).encode(TITLES).astype(np.float64)
     right = []
@@ -77,10 +80,32 @@ def test_groups_of_columns_are_whitened_apart(folder, options):
     assert torch.equal(loaded(None), module(None))
     one = build(BertEncoder(folder, n_components=6, whitening_groups=1), options)
     assert torch.equal(one.features, build(BertEncoder(folder, n_components=6), options).features)
-    many = build(BertEncoder(folder, whitening_groups=32), options)  # beyond the default's 16
+    # Beyond the default's 16.
+    many = build(BertEncoder(folder, whitening=1.0, whitening_groups=32), options)
     assert many.text_width == 32
     alone = clone(spec).set_params(options=options).fit(TITLES)
     np.testing.assert_array_equal(alone.whitening_, module.matrix)
+
+
+def test_a_small_catalogue_keeps_the_directions_as_bert_made_them(folder, options):
+    module = build(BertEncoder(folder), options)
+    raw = load_text_model(folder).encode(TITLES).astype(np.float64)
+    centred = raw - raw.mean(0)
+    size = np.sqrt((centred**2).sum(1).mean())
+    np.testing.assert_allclose(
+        module.features @ module.features.T, centred @ centred.T / size**2, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_texts", "power", "n_kept"), [(1_999, 0.0, 256), (2_000, 1.0, 250), (2_400, 1.0, 256)]
+)
+def test_from_two_thousand_texts_on_they_are_whitened(n_texts, power, n_kept):
+    raw = np.random.default_rng(0).normal(size=(n_texts, 300)).astype(np.float32)
+    raw *= np.linspace(0.1, 3, 300, dtype=np.float32)
+    _, matrix = learn_whitening(BertEncoder(), raw)
+    _, right = fit_whitening(torch.from_numpy(raw), n_kept, power=power, unit_length=True)
+    assert torch.equal(matrix, right)
 
 
 def test_groups_must_divide_the_width(folder, options):
@@ -306,6 +331,8 @@ def test_a_copy_of_a_live_module_trains_its_own_bert(folder, options):
         ({"lora_rank": 0}, "lora_rank must be an integer of at least 1; got 0."),
         ({"max_tokens": 2}, "max_tokens must be an integer of at least 3; got 2."),
         ({"n_components": 0}, "n_components must be an integer of at least 1; got 0."),
+        ({"whitening": 2}, "whitening must be a number in [0, 1] or 'auto'; got 2."),
+        ({"whitening": "full"}, "whitening must be a number in [0, 1] or 'auto'; got 'full'."),
         ({"whitening_groups": 0}, "whitening_groups must be an integer of at least 1; got 0."),
         (
             {"n_components": 3, "whitening_groups": 4},

@@ -9,8 +9,9 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from palate._options import RunOptions
-from palate._validation import check_choice, check_int, check_real
+from palate._validation import check_choice, check_int
 from palate.data.items import ItemTable
+from palate.defaults import AUTO, check_real_or_auto
 from palate.encoders.item.content_cache import ContentCache
 from palate.encoders.item.finetuning import FINETUNE_MODES, set_trainable
 from palate.encoders.item.model_source import ModelSource, resolve_model
@@ -41,11 +42,13 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
     max_tokens : int, default=256
         Longer texts are cut.
     n_components : int, default=None
-        Principal directions kept by the whitening. By default an eighth of the items, between
-        16 and 256: whitening blows up the directions that few items tell apart from noise.
-    whitening : float, default=1.0
+        Principal directions kept. By default 256, and where they are whitened at most an eighth of
+        the items, at least 16: whitening blows up the directions that few items tell apart from
+        noise.
+    whitening : float or "auto", default="auto"
         In [0, 1]: 1 gives all directions kept the same variance; less leaves those of large
         variance longer, 0 leaves all as they are. The mean squared length is 1 in any case.
+        ``"auto"`` is 1 from 2,000 items on, and 0 below.
     whitening_groups : int, default=1
         The columns of BERT's vectors are cut into so many groups of equal width, each whitened by
         itself, relaxed by `whitening` like a whole one: what the groups have in common stays, so
@@ -106,7 +109,7 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
         pooling: str = "mean",
         max_tokens: int = 256,
         n_components: int | None = None,
-        whitening: float = 1.0,
+        whitening: float | str = AUTO,
         whitening_groups: int = 1,
         finetune: str = "frozen",
         lora_rank: int = 8,
@@ -130,7 +133,7 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
         check_choice("finetune", self.finetune, FINETUNE_MODES)
         check_int("lora_rank", self.lora_rank, minimum=1)
         check_int("max_tokens", self.max_tokens, minimum=3)
-        check_real("whitening", self.whitening, low=0, high=1)
+        check_real_or_auto("whitening", self.whitening, high=1)
         groups = check_int("whitening_groups", self.whitening_groups, minimum=1)
         if self.n_components is None:
             return

@@ -15,22 +15,45 @@ from palate._options import RunOptions
 from palate.data.frames import is_frame, open_frame, shown
 from palate.data.items import Items, ItemTable
 from palate.data.lists import given
+from palate.defaults import AUTO, SMALL_ITEMS
 from palate.encoders.item.content_cache import ContentCache, cached_encode
 from palate.encoders.item.model_source import ModelSource
 from palate.encoders.item.text_model import TextModel, load_text_model
 from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
 from palate.ops.whitening import fit_whitening
 
+#: Directions kept at most, unless a spec asks for more.
+MOST_COMPONENTS = 256
 
-def default_components(n_items: int) -> int:
+
+def default_power(n_items: int) -> float:
+    """Return how far to whiten the texts of a catalogue of so many items.
+
+    Whitening makes the many directions of little variance as long as the few of much. It takes
+    many items to learn what such a direction is worth: below 2,000 all are left as BERT made them.
+
+    Examples
+    --------
+    >>> default_power(957), default_power(12_101)
+    (0.0, 1.0)
+    """
+    return 1.0 if n_items >= SMALL_ITEMS else 0.0
+
+
+def default_components(n_items: int, power: float = 1.0) -> int:
     """Return how many directions a catalogue of so many items can tell from noise.
+
+    Where directions are left as long as they are (a power of 0) the last ones hardly count, and
+    none needs to be cut.
 
     Examples
     --------
     >>> [default_components(n) for n in (50, 957, 12_101)]
     [16, 119, 256]
+    >>> default_components(957, power=0.0)
+    256
     """
-    return min(256, max(16, n_items // 8))
+    return min(MOST_COMPONENTS, max(16, n_items // 8)) if power else MOST_COMPONENTS
 
 
 def learn_whitening(spec: Any, raw: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -67,10 +90,11 @@ def learn_whitening(spec: Any, raw: np.ndarray) -> tuple[Tensor, Tensor]:
             f"whitening_groups must divide {raw.shape[1]}, the width of the model's vectors; "
             f"got {groups}."
         )
-    n_components = spec.n_components or max(default_components(len(raw)), groups)
+    power = default_power(len(raw)) if spec.whitening == AUTO else spec.whitening
+    n_components = spec.n_components or max(default_components(len(raw), power), groups)
     # Vectors of length about 1: Adam then moves content and ids at the same pace.
     return fit_whitening(
-        torch.from_numpy(raw), n_components, power=spec.whitening, unit_length=True, groups=groups
+        torch.from_numpy(raw), n_components, power=power, unit_length=True, groups=groups
     )
 
 

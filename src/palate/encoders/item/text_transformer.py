@@ -22,7 +22,7 @@ class TextTransformerMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """``fit``, ``transform`` and ``fit_transform`` of a spec that reads texts."""
 
     n_components: int | None
-    whitening: float
+    whitening: float | str
     whitening_groups: int
     text_columns: list[str] | None
     finetune: str
