@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--new", type=float, default=0.2, help="share of people who are new")
     parser.add_argument("--steps", type=int, default=50, help="times that events are observed")
     parser.add_argument("--weights", nargs="+", type=float, default=[0.05, 0.15])
+    parser.add_argument("--trends", nargs="+", type=float, default=[0.05, 0.15])
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -67,13 +68,20 @@ def gains(lists: list[list[Any]], targets: list[Any]) -> np.ndarray:
     return found
 
 
+def ways(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return how palate is asked, by the name of the column."""
+    popular: dict[str, dict[str, Any]] = {
+        f"pop {w}": {"popularity_weight": w} for w in args.weights
+    }
+    trends = {f"trend {w}": {"trend_weight": w} for w in args.trends}
+    return {"palate": {}, **popular, **trends}
+
+
 def lists_of(
-    model: Recommender, histories: list[list[Any]], weight: float = 0.0
+    model: Recommender, histories: list[list[Any]], asked: dict[str, Any]
 ) -> list[list[Any]]:
     """Return the best items of each history, of what is popular for an empty one."""
-    table = model.recommend(
-        histories=histories, k=K, popularity_weight=weight, on_unsupported_targets="popular"
-    )
+    table = model.recommend(histories=histories, k=K, on_unsupported_targets="popular", **asked)
     grouped = table.groupby("user_id")["item_id"].apply(list)
     return [grouped.get(row, []) for row in range(len(histories))]
 
@@ -85,14 +93,14 @@ def unseen(ranked: list[Any], histories: list[list[Any]]) -> list[list[Any]]:
 
 
 def walk(
-    model: Recommender, late: pd.DataFrame, asked: pd.DataFrame, steps: int, weights: list[float]
+    model: Recommender, late: pd.DataFrame, asked: pd.DataFrame, args: argparse.Namespace
 ) -> pd.DataFrame:
     """Answer every question with what is known by then; return the gains of each way."""
     counts = model._serving.histories.events().items
     order = np.argsort(-np.bincount(counts, minlength=len(model.item_ids_)), kind="stable")
     ever = model.item_ids_[order[: K + max(KNOWN)]].tolist()
     parts = []
-    for span in np.array_split(late.index.to_numpy(), steps):
+    for span in np.array_split(late.index.to_numpy(), args.steps):
         now = asked[(asked["at"] >= span[0]) & (asked["at"] <= span[-1])]
         if len(now):
             histories, targets = now["history"].tolist(), now["target"].tolist()
@@ -105,10 +113,9 @@ def walk(
                         "n": now["n"].to_numpy(),
                         "popularity": gains(unseen(ever, histories), targets),
                         "popularity now": gains(unseen(trend, histories), targets),
-                        "palate": gains(lists_of(model, histories), targets),
                         **{
-                            f"palate + {weight}": gains(lists_of(model, histories, weight), targets)
-                            for weight in weights
+                            name: gains(lists_of(model, histories, way), targets)
+                            for name, way in ways(args).items()
                         },
                     }
                 )
@@ -139,7 +146,7 @@ def main() -> None:
     model.fit(early, items=None if args.model == "id" else items[["item_id", "text"]])
     fit_seconds = time.perf_counter() - started
     asked = questions(late, came.index[came >= start])
-    table = walk(model, late, asked, args.steps, args.weights)
+    table = walk(model, late, asked, args)
     print(
         f"{args.folder.resolve().name}: {len(early)} events to learn from ({fit_seconds:.0f} s), "
         f"{(came >= start).sum()} new people; NDCG@10, full ranking"

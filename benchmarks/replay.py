@@ -13,6 +13,8 @@ observe  `observe` after each step: histories and popularity move, weights do no
 nightly  the same, and `partial_fit` on the day's events after each day (with the text of the items
          that came by then): it serves as a copy, so that no event counts twice
 
+`--trend W` asks with `trend_weight=W`: what is popular now counts for everybody.
+
 *old people* is NDCG@10 of the last event, held out from the start, of people who do not come back
 in the walk: how much the way forgets from the first day to the last.
 """
@@ -45,7 +47,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.3, help="share of events walked")
     parser.add_argument("--days", type=int, default=10)
     parser.add_argument("--step", type=int, default=100, help="events asked for at once")
-    parser.add_argument("--night-epochs", type=int, default=2)
+    parser.add_argument("--trend", type=float, nargs="+", default=[0.0, 0.15])
+    parser.add_argument("--night-epochs", type=int, default=None, help="the default follows fit")
     parser.add_argument("--epochs", type=int, default=None, help="of the first fit")
     parser.add_argument(
         "--keep-viewed", action="store_true", help="where people come back to items"
@@ -77,18 +80,24 @@ class Walk:
             return None
         return self.content[self.content["item_id"].isin(events["item_id"])]
 
-    def gains(self, model: Recommender, questions: pd.DataFrame) -> np.ndarray:
+    def gains(self, model: Recommender, questions: pd.DataFrame, trend: float = 0.0) -> np.ndarray:
         """Return NDCG@10 of each question: (n_questions,)."""
         users = questions["user_id"].drop_duplicates()
         table = model.recommend(
-            users.tolist(), k=K, filter_viewed=self.viewed, on_unsupported_targets="popular"
+            users.tolist(),
+            k=K,
+            filter_viewed=self.viewed,
+            trend_weight=trend,
+            on_unsupported_targets="popular",
         )
         ranks = table.set_index(["user_id", "item_id"])["rank"]
         asked = pd.MultiIndex.from_frame(questions[["user_id", "item_id"]])
         return np.nan_to_num(1 / np.log2(1 + ranks.reindex(asked).to_numpy()))
 
 
-def run(way: str, first: Recommender, walk: Walk, args: argparse.Namespace) -> dict[str, Any]:
+def run(
+    way: str, trend: float, first: Recommender, walk: Walk, args: argparse.Namespace
+) -> dict[str, Any]:
     """Walk once; return the gain of each event and what it cost."""
     night = copy.deepcopy(first)
     live = copy.deepcopy(night)
@@ -97,7 +106,7 @@ def run(way: str, first: Recommender, walk: Walk, args: argparse.Namespace) -> d
     for day in np.array_split(np.arange(len(walk.late)), args.days):
         for at in range(0, len(day), args.step):
             step = walk.late.iloc[day[at : at + args.step]]
-            gains.append(walk.gains(live, step))
+            gains.append(walk.gains(live, step, trend))
             if way != "frozen":
                 started = time.perf_counter()
                 live.observe(step, on_unsupported_targets="ignore")
@@ -137,15 +146,17 @@ def main() -> None:
         f"{len(walk.late)} events walked in {args.days} days and steps of {args.step}; NDCG@10"
     )
     print(
-        f"{'way':10}{'all':>8}{'first day':>11}{'last day':>10}{'old people':>18}"
+        f"{'way':16}{'all':>8}{'first day':>11}{'last day':>10}{'old people':>18}"
         f"{'observe ms':>12}{'partial_fit s':>15}"
     )
-    for way in args.ways:
-        found = run(way, model, walk, args)
+    ways = [(way, trend) for way in args.ways for trend in args.trend]
+    for way, trend in ways:
+        found = run(way, trend, model, walk, args)
         days = np.array_split(found["gains"], args.days)
+        name = f"{way} + {trend}" if trend else way
         old = "{:.4f} to {:.4f}".format(*found["old"])
         print(
-            f"{way:10}{found['gains'].mean():8.4f}{days[0].mean():11.4f}{days[-1].mean():10.4f}"
+            f"{name:16}{found['gains'].mean():8.4f}{days[0].mean():11.4f}{days[-1].mean():10.4f}"
             f"{old:>18}{found['observe_ms']:12.2f}{found['learning']:15.1f}",
             flush=True,
         )

@@ -22,13 +22,12 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pandas as pd
-from baselines import fuse, popular_items, print_scores, recommend_popular
+from baselines import popular_items, print_scores, recommend_popular
 
-from palate import Recommender, RunOptions, TransformerEncoder
+from palate import Recommender, RunOptions
 from palate.datasets import Dataset, fetch_movietweetings, read_folder
 
 K = 10
-DEEP = 100  # of lists that are joined
 DAY = 24 * 3600
 STREAM_DAYS = 28
 TRENDING_DAYS = 7
@@ -38,7 +37,8 @@ TRENDING = "most popular of the last 7 days"
 FROZEN = "palate, histories frozen"
 OBSERVING = "palate, observing"
 LEARNING = "palate, learning on every night"
-BOTH = "this and the last 7 days' list, joined by rank"
+WITH_TREND = "the same, with trend_weight=0.15"
+TREND_WEIGHT = 0.15
 
 
 def main() -> None:
@@ -78,22 +78,9 @@ def split(data: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 
 
 def fit(before: pd.DataFrame, items: pd.DataFrame) -> Recommender:
-    """Learn from the past: one Transformer block over ids, titles and genres."""
-    return Recommender(
-        user_encoder=TransformerEncoder(
-            n_layers=1, n_heads=1, max_length=50, dropout=0.2, shortcut=False
-        ),
-        item_encoder="bert+id",
-        dim=64,
-        epochs=4,
-        batch_size=128,
-        patience=5,
-        mean_weight=0,
-        rehearsal=0,
-        content_weight=0,
-        random_state=0,
-        options=RunOptions(device="cpu", progress=False),
-    ).fit(before, items=items)
+    """Learn from the past, by the defaults."""
+    options = RunOptions(device="cpu", progress=False)
+    return Recommender(random_state=0, options=options).fit(before, items=items)
 
 
 def replay(
@@ -121,8 +108,8 @@ def replay(
         made = popular_lists(users, past, popular, today["timestamp"].min())
         made[FROZEN] = frozen[frozen["user_id"].isin(users)]
         made[OBSERVING] = observing.recommend(users, k=K)
-        made[LEARNING] = learning.recommend(users, k=DEEP)
-        made[BOTH] = fuse([made[TRENDING], made[LEARNING]], K)
+        made[LEARNING] = learning.recommend(users, k=K)
+        made[WITH_TREND] = learning.recommend(users, k=K, trend_weight=TREND_WEIGHT)
         for name, table in made.items():
             tables.setdefault(name, []).append(name_queries(table, day))
         truths.append(name_queries(known, day).assign(known_user=known["user_id"]))
@@ -130,7 +117,7 @@ def replay(
         today = today.drop(columns="day")
         past = pd.concat([past, today])
         take_in(observing, today, items)
-        learning.partial_fit(today, items=items[items["item_id"].isin(today["item_id"])], epochs=1)
+        learning.partial_fit(today, items=items[items["item_id"].isin(today["item_id"])])
     truth = pd.concat(truths)
     truth["joined"] = ~truth["known_user"].isin(before["user_id"])
     truth["untrained"] = ~truth["item_id"].isin(before["item_id"])
@@ -144,8 +131,8 @@ def popular_lists(
     viewed = past[past["user_id"].isin(users)].groupby("user_id")["item_id"].agg(list)
     recent = past[past["timestamp"] >= now - TRENDING_DAYS * DAY]
     return {
-        ALL_TIME: recommend_popular(popular, viewed, DEEP),
-        TRENDING: recommend_popular(popular_items(recent), viewed, DEEP),
+        ALL_TIME: recommend_popular(popular, viewed, K),
+        TRENDING: recommend_popular(popular_items(recent), viewed, K),
     }
 
 

@@ -63,11 +63,12 @@ class Asking:
     exclude: np.ndarray | None
     boosted: np.ndarray | None
     boost: float
-    prior: float
+    popularity_weight: float
+    trend_weight: float
 
     def best(self, queries: Queries, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return scores (n, k) and codes (n, k) of the best items, padded with -1."""
-        if not self.prior:
+        if not self.popularity_weight and not self.trend_weight:
             return self.nearest(queries, k)
         scores = np.empty((len(queries), k), np.float32)
         codes = np.empty((len(queries), k), np.int64)
@@ -77,12 +78,17 @@ class Asking:
             scores[start : start + size], codes[start : start + size] = blended(
                 partial(self.nearest, part),
                 self.serving.popularity,
-                self.prior / np.maximum(1, np.diff(part.indptr)),  # attributes alone: as one
+                self._prior_weights(part),
                 k,
                 self.include,
                 self.exclude,
             )
         return scores, codes
+
+    def _prior_weights(self, queries: Queries) -> np.ndarray:
+        """Return what the logarithm of popularity counts for each query: (n_queries,)."""
+        n_events = np.maximum(1, np.diff(queries.indptr))  # attributes alone: as one
+        return self.popularity_weight / n_events + self.trend_weight
 
     def nearest(
         self, queries: Queries, k: int, only: np.ndarray | None = None

@@ -410,6 +410,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         items_to_exclude: Sequence[Any] | None = None,
         new_item_boost: float = 0.0,
         popularity_weight: float = 0.0,
+        trend_weight: float = 0.0,
         on_unsupported_targets: str = "raise",
     ) -> Any:
         """Return the best `k` items for known users, for histories, or for histories in words.
@@ -435,6 +436,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         popularity_weight : float, default=0.0
             For people who have said little: the score is the similarity plus ``weight / n_events``
             times the logarithm of what is popular now; at least 0, around 0.05 for cosines.
+        trend_weight : float, default=0.0
+            For catalogues where fashion moves faster than taste: as `popularity_weight`, but counts
+            the same for everybody, however much they have said; around 0.15 for cosines.
         on_unsupported_targets : {"raise", "warn", "ignore", "popular"}, default="raise"
             What to do about unknown users and items: raise, or skip them. With ``"popular"``,
             unknown items are skipped, and unknown users and empty histories get what is popular
@@ -458,7 +462,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         k = check_int("k", k, minimum=1)
         boost = check_real("new_item_boost", new_item_boost, low=0, high_open=True)
-        prior = check_real("popularity_weight", popularity_weight, low=0, high_open=True)
+        popular = check_real("popularity_weight", popularity_weight, low=0, high_open=True)
+        trend = check_real("trend_weight", trend_weight, low=0, high_open=True)
         on_unsupported = asked(on_unsupported_targets)
         serving = self._serving
         queries = self._queries(serving, users, histories, texts, on_unsupported)
@@ -475,7 +480,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             exclude=exclude,
             boosted=serving.new_items() if boost else None,
             boost=boost,
-            prior=prior,
+            popularity_weight=popular,
+            trend_weight=trend,
         )
         return estimator.result_table(
             {"user_id": queries.labels}, scores, codes, serving.items, self._library

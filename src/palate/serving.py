@@ -201,7 +201,8 @@ def top_items(
     exclude: np.ndarray | None = None,
     boosted: np.ndarray | None = None,
     boost: float = 0.0,
-    prior: float = 0.0,
+    popularity_weight: float = 0.0,
+    trend_weight: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return scores (n, k) and codes (n, k) of each query's best items, padded with -1.
 
@@ -220,9 +221,9 @@ def top_items(
     boosted : int64 ndarray, default=None
         Codes whose similarities are raised by `boost`, which is at least 0.
     boost : float, default=0.0
-    prior : float, default=0.0
-        Similarity that the logarithm of popularity is worth for a query of one event; for n events
-        it is an n-th of that.
+    popularity_weight, trend_weight : float, default=0.0
+        Similarity that the logarithm of popularity is worth: an n-th of the first for a query of n
+        events, and the second for every query.
     """
     check_choice("filter_viewed", filter_viewed, (True, False))
     n_items = len(serving.items)
@@ -231,7 +232,8 @@ def top_items(
         exclude = None
     k = min(k, n_items)
     told = queries.told
-    asking = Asking(serving, options, filter_viewed, include, exclude, boosted, boost, prior)
+    weights = popularity_weight, trend_weight
+    asking = Asking(serving, options, filter_viewed, include, exclude, boosted, boost, *weights)
     best, second = asking.best, getattr(serving, "reranker", None)
     if second is not None and not second.changes_nothing:
         best = partial(reranked, serving, asking.best, options)

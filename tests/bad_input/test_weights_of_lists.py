@@ -9,6 +9,8 @@ import pytest
 from palate import Recommender
 from palate.exceptions import InvalidParameterError
 
+WEIGHTS = ("new_item_boost", "popularity_weight", "trend_weight")
+
 NO_NUMBER: dict[str, Any] = {
     "NaN": float("nan"),
     "infinite": float("inf"),
@@ -22,7 +24,7 @@ NO_NUMBER: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("case", list(NO_NUMBER))
-@pytest.mark.parametrize("entry", ["recommend new_item_boost", "recommend popularity_weight"])
+@pytest.mark.parametrize("entry", [f"recommend {name}" for name in WEIGHTS])
 def test_refused(entry: str, case: str, learned: Recommender, refused: Any) -> None:
     name, value = entry.split()[1], NO_NUMBER[case]
     refused(
