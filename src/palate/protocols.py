@@ -100,6 +100,9 @@ class ItemModule(nn.Module):
         """
         raise NotImplementedError
 
+    def settle(self, codes: Tensor) -> None:
+        """Take the items of `codes` (n,) as another domain, of which nothing was known before."""
+
     def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
         """Return vectors (n, dim) of free texts in the same space."""
         raise NotImplementedError

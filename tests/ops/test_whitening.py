@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.exceptions import InvalidInputError, InvalidParameterError
-from palate.ops.whitening import fit_whitening, whiten
+from palate.ops.whitening import fit_whitening, recentred, whiten
 
 
 def mixed(n_rows, n_features, rank, seed=0, offset=0.0):
@@ -273,3 +273,26 @@ def test_refused_n_components(n_components):
     assert str(caught.value) == (
         f"n_components must be an integer of at least 1; got {n_components!r}."
     )
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("scale", [0.2, 5.0])
+def test_another_domain_is_brought_to_the_middle(power, scale):
+    generator = torch.Generator().manual_seed(4)
+    mean, matrix = fit_whitening(
+        torch.randn(40, 7, generator=generator), 5, power=power, unit_length=True
+    )
+    x = scale * torch.randn(23, 7, generator=generator) + 3
+    before = whiten(x, mean, matrix).double().numpy()
+    rows, moved, grown = recentred(whiten(x, mean, matrix), mean, matrix)
+    centred = before - before.mean(0)
+    length = np.sqrt((centred**2).sum(1).mean())
+    np.testing.assert_allclose(rows, centred / min(1, length), atol=1e-5)
+    np.testing.assert_allclose(whiten(x, moved, grown), rows, atol=1e-5)
+
+
+def test_texts_that_are_all_alike_have_nothing_to_bring_out():
+    rows, moved, grown = recentred(torch.ones(5, 2), torch.zeros(3), torch.eye(3)[:, :2])
+    assert rows.tolist() == [[0.0, 0.0]] * 5
+    assert moved.tolist() == [1.0, 1.0, 0.0]
+    assert grown.tolist() == torch.eye(3)[:, :2].tolist()

@@ -8,6 +8,7 @@ from torch import Tensor
 from palate._validation import check_int, check_real
 from palate.exceptions import InvalidInputError, InvalidParameterError
 
+_LEAST_LENGTH = 1e-3  # what is shorter is rounding
 _BLOCK = 8192  # rows converted to float64 at once: peak memory does not grow with N
 
 
@@ -152,6 +153,44 @@ def whiten(x: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:
     tensor([1., 2.])
     """
     return (x.to(mean.dtype) - mean) @ matrix
+
+
+def recentred(rows: Tensor, mean: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Bring the whitened vectors of another domain to the middle.
+
+    What all of its texts have in common stands out against the mean of the domain that the
+    whitening was learned on, and makes them alike. Directions stay; where the rest is shorter than
+    whitened vectors are, 1 in the mean square, it is made as long.
+
+    Parameters
+    ----------
+    rows : float Tensor of shape (n_rows, n_kept)
+        ``whiten(x, mean, matrix)`` of the domain's vectors x, at least one.
+    mean : float Tensor of shape (dim,)
+    matrix : float Tensor of shape (dim, n_kept)
+
+    Returns
+    -------
+    rows : float Tensor of shape (n_rows, n_kept)
+        Of mean 0.
+    mean, matrix : float Tensors of the shapes given
+        Those that whiten x to these rows.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[3.0, 1.0], [5.0, 1.0]])
+    >>> mean, matrix = torch.tensor([0.0, 1.0]), torch.tensor([[0.5], [0.0]])
+    >>> rows, mean, matrix = recentred(whiten(x, mean, matrix), mean, matrix)
+    >>> rows.tolist(), whiten(x, mean, matrix).tolist()
+    ([[-1.0], [1.0]], [[-1.0], [1.0]])
+    """
+    middle = rows.mean(0)
+    found = rows - middle
+    # The shift of the mean that the matrix turns into the middle.
+    moved = mean + (middle.double() @ torch.linalg.pinv(matrix.double())).to(mean)
+    length = float(found.square().sum(1).mean().sqrt())
+    factor = 1 / length if _LEAST_LENGTH < length < 1 else 1.0
+    return found * factor, moved, matrix * factor
 
 
 def _check(x: Tensor, n_components: int, groups: int) -> None:

@@ -19,12 +19,14 @@ from palate.encoders.item.reading import learn_whitening, open_cache, read_froze
 from palate.encoders.item.text_model import POOLINGS, TextModel, load_text_model
 from palate.encoders.item.text_transformer import TextTransformerMixin
 from palate.exceptions import InvalidParameterError
-from palate.ops.whitening import whiten
+from palate.ops.whitening import recentred, whiten
 from palate.protocols import ItemModule
 
 # The spread of a content vector's entries at the start: near that of an id vector, so that neither
 # drowns the other.
 _INITIAL_STD = 0.05
+# So many texts tell what the texts of a domain have in common.
+_LEAST_OF_DOMAIN = 100
 
 
 class BertEncoder(TextTransformerMixin, BaseEstimator):
@@ -263,6 +265,17 @@ class BertItems(ItemModule):
             )
         if self.is_live:
             self.texts = texts
+
+    def settle(self, codes: Tensor) -> None:
+        """Take the mean of the texts of `codes`, another domain, as that of all texts to come.
+
+        What all texts of a domain say says nothing: see :func:`palate.ops.whitening.recentred`.
+        A BERT that training changes reads everything anew, by one mean; a few texts have none.
+        """
+        if self.is_live or len(codes) < _LEAST_OF_DOMAIN:
+            return
+        rows, self.mean, self.matrix = recentred(self.features[codes], self.mean, self.matrix)
+        self.features = self.features.index_copy(0, codes, rows)
 
     def encode_texts(self, texts: Sequence[str], context: RunOptions) -> Tensor:
         """Return the vectors of free texts, of which nothing is kept on disk."""

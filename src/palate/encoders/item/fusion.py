@@ -157,6 +157,11 @@ class FusedItems(ItemModule):
         for part in self.parts:
             part.extend(items, seen, context)  # type: ignore[operator]
 
+    def settle(self, codes: Tensor) -> None:
+        """Tell every part that the items of `codes` are another domain."""
+        for part in self.parts:
+            part.settle(codes)  # type: ignore[operator]
+
     def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
         """Return the sum of what the parts that take text make of `texts`."""
         return self.hear_texts(texts, context)[0]
