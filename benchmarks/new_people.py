@@ -10,8 +10,8 @@ NDCG@10 of the event, all items ranked, viewed ones filtered; an item that the m
 counts as a miss for all.
 
 popularity counts the events of training. popularity now is what `recommend` says of an empty
-history: counts that fade, and that `observe` keeps current. palate + w is
-`recommend(popularity_weight=w)`.
+history: counts that fade, and that `observe` keeps current. pop w is
+`recommend(popularity_weight=w)`, trend w is `recommend(trend_weight=w)`.
 """
 
 from __future__ import annotations

@@ -95,18 +95,18 @@ class Walk:
         return np.nan_to_num(1 / np.log2(1 + ranks.reindex(asked).to_numpy()))
 
 
-def run(
-    way: str, trend: float, first: Recommender, walk: Walk, args: argparse.Namespace
-) -> dict[str, Any]:
-    """Walk once; return the gain of each event and what it cost."""
+def run(way: str, first: Recommender, walk: Walk, args: argparse.Namespace) -> dict[str, Any]:
+    """Walk once; return the gain of each event by each trend, and what it cost."""
     night = copy.deepcopy(first)
     live = copy.deepcopy(night)
     before = walk.gains(live, walk.old).mean()
-    gains, observing, learning = [], 0.0, 0.0
+    gains: dict[float, list[np.ndarray]] = {trend: [] for trend in args.trend}
+    observing = learning = 0.0
     for day in np.array_split(np.arange(len(walk.late)), args.days):
         for at in range(0, len(day), args.step):
             step = walk.late.iloc[day[at : at + args.step]]
-            gains.append(walk.gains(live, step, trend))
+            for trend, found in gains.items():
+                found.append(walk.gains(live, step, trend))
             if way != "frozen":
                 started = time.perf_counter()
                 live.observe(step, on_unsupported_targets="ignore")
@@ -119,7 +119,7 @@ def run(
             learning += time.perf_counter() - started
     after = walk.gains(live, walk.old).mean()
     return {
-        "gains": np.concatenate(gains),
+        "gains": {trend: np.concatenate(found) for trend, found in gains.items()},
         "old": (before, after),
         "observe_ms": 1000 * observing / len(walk.late),
         "learning": learning,
@@ -149,17 +149,17 @@ def main() -> None:
         f"{'way':16}{'all':>8}{'first day':>11}{'last day':>10}{'old people':>18}"
         f"{'observe ms':>12}{'partial_fit s':>15}"
     )
-    ways = [(way, trend) for way in args.ways for trend in args.trend]
-    for way, trend in ways:
-        found = run(way, trend, model, walk, args)
-        days = np.array_split(found["gains"], args.days)
-        name = f"{way} + {trend}" if trend else way
+    for way in args.ways:
+        found = run(way, model, walk, args)
         old = "{:.4f} to {:.4f}".format(*found["old"])
-        print(
-            f"{name:16}{found['gains'].mean():8.4f}{days[0].mean():11.4f}{days[-1].mean():10.4f}"
-            f"{old:>18}{found['observe_ms']:12.2f}{found['learning']:15.1f}",
-            flush=True,
-        )
+        for trend, gains in found["gains"].items():
+            first, *_, last = np.array_split(gains, args.days)
+            name = f"{way} + {trend}" if trend else way
+            print(
+                f"{name:16}{gains.mean():8.4f}{first.mean():11.4f}{last.mean():10.4f}"
+                f"{old:>18}{found['observe_ms']:12.2f}{found['learning']:15.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

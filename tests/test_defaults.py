@@ -65,15 +65,9 @@ def test_learning_on_takes_no_more_epochs_than_fit():
     assert epochs_on(Settings(epochs=3), 20_000, 20_000) == 3
 
 
-def test_the_estimator_learns_on_for_so_many_epochs():
+def test_the_estimator_learns_on_for_so_many_epochs(make_recommender):
     histories = [[f"i{(u + t) % 7}" for t in range(5)] for u in range(60)]
-    model = Recommender(
-        item_encoder="id",
-        dim=6,
-        validation_fraction=0,
-        random_state=0,
-        options=RunOptions(device="cpu", progress=False),
-    ).fit(histories)
+    model = make_recommender(dim=6, epochs="auto", validation_fraction=0).fit(histories)
     assert model.settings_.epochs == 60  # so small a set takes the most epochs there are
     # 12 people, and 12 who are repeated, have 5 events each and 3 new ones: 156 of 336 are read.
     rows = [(u, f"i{(u + t) % 7}") for u in range(12) for t in range(5, 8)]

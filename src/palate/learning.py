@@ -169,8 +169,8 @@ def learn_on(
             # How sharply likes differ belongs to a catalogue, and here is another one.
             network.restart_scale()
             if network.people is None:  # attributes were read by the mean that there was
-                fresh = seen & ~torch.cat([old, torch.zeros(len(seen) - len(old)).bool()])
-                fresh[len(old) :] = True
+                fresh = torch.ones_like(seen)
+                fresh[: len(old)] = seen[: len(old)] & ~old
                 network.items.settle(fresh.nonzero().flatten().to(network.seen.device))
         users = rehearsed(users, histories.n_users, n_more, torch_generator(seed, _REHEARSAL))
         _train(plan, learned, histories, users, seed, options, people, pretrain=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,6 @@ from palate import Recommender, blending
 from palate.exceptions import InvalidParameterError
 
 
-def sorted_scores(
-    model: Recommender, frame: pd.DataFrame, history: list[str], weight: float
-) -> pd.Series:
-    """Rank the catalogue the plain way, in float64."""
-    ids = model.item_ids_.tolist()
-    query = model.transform([history])[0].astype(np.float64)
-    items = model.item_vectors_.astype(np.float64)
-    scores = items @ query / np.linalg.norm(items, axis=1) / np.linalg.norm(query)
-    counts = frame["item_id"].value_counts().reindex(ids, fill_value=0).to_numpy()
-    popular = np.log((counts / counts.sum() * len(ids) + 0.1) / 1.1)
-    scores = pd.Series(scores + weight / len(history) * popular, index=ids)
-    return scores.drop(history).sort_values(ascending=False, kind="stable")
-
-
 @pytest.mark.parametrize("depth", [1, 3, 64])
 @pytest.mark.parametrize("weight", [0.01, 0.3, 5.0])
 @pytest.mark.parametrize("k", [1, 4, 20])
@@ -33,6 +20,7 @@ def test_it_is_the_ranking_of_the_sums(
     fitted_once: Recommender,
     events: pd.DataFrame,
     monkeypatch: pytest.MonkeyPatch,
+    sorted_scores: Callable[..., pd.Series],
     depth: int,
     weight: float,
     k: int,
@@ -41,7 +29,7 @@ def test_it_is_the_ranking_of_the_sums(
     histories = [["i1"], ["i2", "i12"], ["i0", "i5", "i7"], ["i9"]]
     found = fitted_once.recommend(histories=histories, k=k, popularity_weight=weight)
     for row, history in enumerate(histories):
-        expected = sorted_scores(fitted_once, events, history, weight)[:k]
+        expected = sorted_scores(fitted_once, events["item_id"], history, weight)[:k]
         rows = found[found["user_id"] == row]
         assert rows["item_id"].tolist() == expected.index.tolist()
         np.testing.assert_allclose(rows["score"], expected, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,6 @@ def later() -> pd.DataFrame:
     return pd.DataFrame({"user_id": users, "item_id": items, "timestamp": range(100, 116)})
 
 
-def sorted_scores(
-    model: Recommender, happened: pd.Series, history: list[str], fading: float, constant: float
-) -> pd.Series:
-    """Rank the catalogue the plain way, in float64."""
-    ids = model.item_ids_.tolist()
-    query = model.transform([history])[0].astype(np.float64)
-    items = model.item_vectors_.astype(np.float64)
-    scores = items @ query / np.linalg.norm(items, axis=1) / np.linalg.norm(query)
-    counts = happened.value_counts().reindex(ids, fill_value=0).to_numpy()
-    popular = np.log((counts / counts.sum() * len(ids) + 0.1) / 1.1)
-    scores = scores + (fading / len(history) + constant) * popular
-    ranked = pd.Series(scores, index=ids).drop(history)
-    return ranked.sort_values(ascending=False, kind="stable")
-
-
 @pytest.mark.parametrize("depth", [1, 3, 64])
 @pytest.mark.parametrize(("fading", "constant"), [(0.0, 0.02), (0.0, 3.0), (0.2, 0.1), (2.0, 0.3)])
 def test_it_is_the_ranking_of_the_sums(
@@ -41,6 +27,7 @@ def test_it_is_the_ranking_of_the_sums(
     events: pd.DataFrame,
     later: pd.DataFrame,
     monkeypatch: pytest.MonkeyPatch,
+    sorted_scores: Callable[..., pd.Series],
     depth: int,
     fading: float,
     constant: float,

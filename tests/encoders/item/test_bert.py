@@ -59,6 +59,7 @@ def test_vectors_are_projected_whitened_pooled_text_of_unit_size(folder, options
         right = white * signs @ weight.T + bias
         np.testing.assert_allclose(module(None), right, atol=1e-4)
         codes = torch.tensor([10, 3, 10])
+        np.testing.assert_array_equal(module.content(codes), module.content(None)[codes])
         np.testing.assert_allclose(module(codes), module(None)[codes], rtol=1e-6, atol=1e-8)
         np.testing.assert_array_equal(module(codes, content_only=True), module(codes))
 

@@ -1,0 +1,35 @@
+"""What several tests of the recommender measure it against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from palate import Recommender
+
+
+@pytest.fixture(scope="session")
+def sorted_scores() -> Callable[..., pd.Series]:
+    """Rank the catalogue the plain way, in float64: cosine, and popularity by two weights."""
+
+    def rank(
+        model: Recommender,
+        happened: pd.Series,
+        history: list[str],
+        fading: float = 0.0,
+        constant: float = 0.0,
+    ) -> pd.Series:
+        ids = model.item_ids_.tolist()
+        query = model.transform([history])[0].astype(np.float64)
+        items = model.item_vectors_.astype(np.float64)
+        scores = items @ query / np.linalg.norm(items, axis=1) / np.linalg.norm(query)
+        counts = happened.value_counts().reindex(ids, fill_value=0).to_numpy()
+        popular = np.log((counts / counts.sum() * len(ids) + 0.1) / 1.1)
+        scores = scores + (fading / len(history) + constant) * popular
+        ranked = pd.Series(scores, index=ids).drop(history)
+        return ranked.sort_values(ascending=False, kind="stable")
+
+    return rank
