@@ -13,12 +13,19 @@ from palate.ops import _topk_live, _topk_native, _topk_prepare
 from palate.ops._topk_library import load
 
 
-@pytest.fixture(params=["torch", "native"])
+@pytest.fixture(params=["torch", "native", "tiles"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test once in plain torch and once with the compiled kernel."""
+    """Run a test in plain torch, with the compiled kernel, and with its tiles for every batch."""
     if request.param == "native":
         if load() is None:
             pytest.skip("the top-k kernel is not compiled for this machine")
+        monkeypatch.setattr(_topk_native, "has_tiles", lambda: False)
+    elif request.param == "tiles":
+        if not _topk_native.has_tiles():
+            pytest.skip("this processor multiplies no tiles of bfloat16")
+        monkeypatch.setattr(_topk_native, "TILE_QUERIES", 1)
+        monkeypatch.setattr(_topk_native, "ROWS_QUERIES", 0)
+        monkeypatch.setattr(_topk_native, "CODES8_QUERIES", 0)
     else:
         monkeypatch.setattr(_topk_live, "load", lambda: None)
         monkeypatch.setattr(_topk_native, "load", lambda: None)

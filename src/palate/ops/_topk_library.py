@@ -88,6 +88,8 @@ def _declare(library: ctypes.CDLL) -> None:
     library.palate_place.restype = None
     library.palate_live.argtypes = [POINTER(CRequest), segment]
     library.palate_live.restype = c_int64
+    library.palate_has_tiles.argtypes = []
+    library.palate_has_tiles.restype = c_int
     library.palate_begin.argtypes = [job]
     library.palate_begin.restype = None
     library.palate_scan.argtypes = [job, segment, worker, c_int64]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,14 @@ from palate.ops._topk_prepare import NORM_BLOCK, padded_width
 _DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _ENTRY_BYTES = 24
 _COUNTER_GAP = 8
-_BATCH, _ROWS, _CODES8 = 0, 1, 2
+_BATCH, _ROWS, _CODES8, _TILES = range(4)
 #: Packed items of one block: they stay in a core's second-level cache.
 PACK_BYTES = 64 * 1024
 #: Largest batches that are scored row by row, and from int8 codes.
 ROWS_QUERIES = 2
 CODES8_QUERIES = 8
+#: Smallest batches that are worth rounding the catalogue to bfloat16.
+TILE_QUERIES = 16
 #: Multiplications below which a second thread costs more than it brings.
 SMALL_WORK = 1 << 20
 #: Places below which the lists are joined by one thread.
@@ -43,7 +47,16 @@ def method_for(segment: Segment, n_queries: int) -> int:
     """Return how the kernel scores: a batch as a product, few queries row by row or by codes."""
     if segment.codes8 is not None and n_queries <= CODES8_QUERIES:
         return _CODES8
-    return _ROWS if n_queries <= ROWS_QUERIES else _BATCH
+    if n_queries <= ROWS_QUERIES:
+        return _ROWS
+    return _TILES if n_queries >= TILE_QUERIES and has_tiles() else _BATCH
+
+
+@functools.cache
+def has_tiles() -> bool:
+    """Say whether this processor multiplies tiles of bfloat16, and may."""
+    library = load()
+    return library is not None and bool(library.palate_has_tiles())
 
 
 def code_limit(dim: int) -> int:
@@ -131,8 +144,9 @@ class Search:
     def _block(self, method: int) -> int:
         """Return the items of a block: a power of two from 16 to NORM_BLOCK."""
         width = NORM_BLOCK
-        if method == _BATCH:
-            width = PACK_BYTES // (4 * max(self.queries.shape[1], 1))
+        if method in (_BATCH, _TILES):
+            size = 4 if method == _BATCH else 2
+            width = PACK_BYTES // (size * max(self.queries.shape[1], 1))
         width = max(16, min(width, self.item_block or width, NORM_BLOCK))
         return 1 << (width.bit_length() - 1)
 

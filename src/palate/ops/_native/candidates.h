@@ -111,9 +111,17 @@ AVX2 static __attribute__((noinline)) void push(worker *w, const job *j, const s
     if (cut > w->cut[q]) w->cut[q] = cut;
 }
 
+/* What rounding vectors before they are multiplied loses: a length for each query, and the largest
+   of a block of items. */
+typedef struct {
+    const double *queries;
+    double items;
+} rounding;
+
 /* Set every query's error bound and cut for a block of items with norms up to x. The cut is for
    screened scores, or, where `upper` is set, for their upper bounds. */
-AVX2 static void set_cuts(worker *w, const job *j, int64_t dim, double x, int upper) {
+AVX2 static void set_cuts(worker *w, const job *j, int64_t dim, double x, int upper,
+                          const rounding *lost) {
     const double terms = (double)(dim + 8), u = 0x1p-24;
     const double gamma = 1.01 * terms * u / (1 - terms * u), tiny = terms * 0x1p-120;
     for (int64_t q = 0; q < j->n_queries; q++) {
@@ -122,7 +130,12 @@ AVX2 static void set_cuts(worker *w, const job *j, int64_t dim, double x, int up
         if (j->metric == EUCLIDEAN) size += x * x + (y + x) * (y + x) / 4;
         /* Products with a zero query are exact: without an error, ties with them stay out. */
         const int exact = j->metric == DOT && y == 0.0;
-        const float error = exact ? 0.0f : (float)(gamma * size + tiny);
+        double most = gamma * size + tiny;
+        if (lost) { /* rounded vectors are longer by 2^-8 at most */
+            const double t = lost->queries[q], r = lost->items;
+            most = 1.01 * gamma * size + tiny + (y * r + t * (x + r)) * (1 + 1e-6);
+        }
+        const float error = exact ? 0.0f : (float)(most * (1 + 1e-6));
         /* Another worker's items may come later in the catalogue: ties with its bound stay in. */
         const float other = step_down(*(volatile float *)&j->shared[q]);
         const float floor = w->floor[q] > other ? w->floor[q] : other;

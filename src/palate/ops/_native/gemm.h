@@ -153,7 +153,7 @@ INLINE int scan_batch(worker *w, const job *j, const segment *s, const int dtype
         const int64_t n = s->n - at < j->block ? s->n - at : j->block;
         pack_items(s, dtype, at, n, items);
         if (s->bias) memcpy(bias, s->bias + at, sizeof(float) * n);
-        set_cuts(w, j, dim, s->norms[at / NORM_BLOCK], 0);
+        set_cuts(w, j, dim, s->norms[at / NORM_BLOCK], 0, NULL);
         const int64_t then = take_block(w, j, s, &turn);
         const char *ahead = (const char *)s->vectors + then * dim * width;
         const int64_t more = then >= s->n ? 0 : s->n - then < j->block ? s->n - then : j->block;

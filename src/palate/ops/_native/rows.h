@@ -97,7 +97,7 @@ INLINE int scan_rows(worker *w, const job *j, const segment *s, const int dtype)
     int64_t at, turn = 0;
     while ((at = take_block(w, j, s, &turn)) < s->n) {
         const int64_t end = s->n - at < j->block ? s->n : at + j->block;
-        set_cuts(w, j, s->dim, s->norms[at / NORM_BLOCK], 1);
+        set_cuts(w, j, s->dim, s->norms[at / NORM_BLOCK], 1, NULL);
         for (int64_t q = 0; q < j->n_queries; q++) scan_rows_block(w, j, s, dtype, at, end, q);
     }
     return 0;
@@ -148,7 +148,7 @@ AVX2 static int scan_codes(worker *w, const job *j, const segment *s) {
     int64_t at, turn = 0;
     while ((at = take_block(w, j, s, &turn)) < s->n) {
         const int64_t end = s->n - at < j->block ? s->n : at + j->block;
-        set_cuts(w, j, s->dim, s->norms[at / NORM_BLOCK], 1);
+        set_cuts(w, j, s->dim, s->norms[at / NORM_BLOCK], 1, NULL);
         for (int64_t q = 0; q < j->n_queries; q++) scan_codes_block(w, j, s, at, end, q);
     }
     return 0;

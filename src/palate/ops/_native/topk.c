@@ -11,6 +11,7 @@
 #include "gemm.h"
 #include "quantize.h"
 #include "rows.h"
+#include "tiles.h"
 
 /* Whether this processor can run the kernel. */
 int palate_supported(void) {
@@ -52,11 +53,13 @@ void palate_begin(const job *j) {
     for (int64_t i = 0; i < j->n_workers; i++) j->next[i * COUNTER_GAP] = 0;
 }
 
-/* Take blocks of a segment until none are left. method: 0 a batch, 1 row by row, 2 int8 codes.
+/* Take blocks of a segment until none are left. method: 0 a batch, 1 row by row, 2 int8 codes, 3 a
+   batch in tiles, where palate_has_tiles.
    Returns 0, or 1 where memory ran out. */
 AVX2 int palate_scan(const job *j, const segment *s, worker *w, int64_t method) {
     int failed = 0;
     if (method == 2) failed = scan_codes(w, j, s);
+    else if (method == 3) failed = scan_tiles(w, j, s);
     else if (method == 1 && s->dtype == FLOAT32) failed = scan_rows(w, j, s, FLOAT32);
     else if (method == 1 && s->dtype == FLOAT16) failed = scan_rows(w, j, s, FLOAT16);
     else if (method == 1) failed = scan_rows(w, j, s, BFLOAT16);
