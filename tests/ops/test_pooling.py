@@ -5,8 +5,10 @@ import torch
 from palate.ops.pooling import (
     at_last,
     attention_prefixes,
+    fading_bags,
     fading_last,
     fading_prefixes,
+    inverse_lengths,
     last_prefixes,
     mean_prefixes,
 )
@@ -105,3 +107,27 @@ def test_gradients_flow_to_the_share_that_is_kept(states):
     assert torch.autograd.gradcheck(fading_prefixes, inputs)
     lengths = torch.tensor([2, 7, 5])
     assert torch.autograd.gradcheck(lambda x, g: fading_last(x, lengths, g), inputs)
+
+
+@pytest.mark.parametrize("n_rows", [6, 400])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_bags_are_the_fading_sums_of_rows(n_rows, scaled):
+    """Histories in one flat array, some of them empty, beside a float64 loop."""
+    rng = np.random.default_rng(n_rows)
+    table = torch.randn(53, D, generator=torch.Generator().manual_seed(2))
+    table[7] = 0
+    lengths = rng.integers(0, 5, n_rows)
+    codes = rng.integers(0, 53, lengths.sum())
+    codes[0] = 7
+    scales = inverse_lengths(table, torch.from_numpy(codes), 3) if scaled else None
+    found = fading_bags(table, torch.from_numpy(codes), lengths, 0.6, scales)
+    rows = table.double().numpy()
+    if scaled:
+        norms = np.linalg.norm(rows[:, :3], axis=1, keepdims=True)
+        rows = rows / np.where(norms == 0, np.inf, norms)
+    ends = np.cumsum(lengths)
+    for row, (end, n) in enumerate(zip(ends, lengths, strict=True)):
+        right = sum(
+            (0.6 ** (end - 1 - i) * rows[codes[i]] for i in range(end - n, end)), np.zeros(D)
+        )
+        np.testing.assert_allclose(found[row], right, rtol=1e-5, atol=1e-6)

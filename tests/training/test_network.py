@@ -6,7 +6,7 @@ import torch
 
 from palate.encoders.user.transformer import TransformerEncoder
 from palate.ops.similarity import cosine, euclidean
-from palate.training import network as module
+from palate.training import views
 
 N, D = 11, 6
 
@@ -23,7 +23,7 @@ def test_the_catalogue_is_read_as_when_serving(make_network):
 @pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
 @pytest.mark.parametrize("rows_at_once", [1, 3, 256])
 def test_many_histories_are_encoded_as_each_alone(make_network, monkeypatch, pooling, rows_at_once):
-    monkeypatch.setattr(module, "_ENCODE_ROWS", rows_at_once)
+    monkeypatch.setattr(views, "_ENCODE_ROWS", rows_at_once)
     network = make_network(user=TransformerEncoder(max_length=5, pooling=pooling))
     vectors = network.catalogue()
     histories = [[3, 1], [0, 1, 2, 3, 4, 5, 6, 7], [10], [9, 9, 9], [8, 7, 6, 5, 4]]

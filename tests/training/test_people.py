@@ -13,7 +13,7 @@ from palate.data.histories import Histories
 from palate.encoders.user.transformer import TransformerEncoder
 from palate.exceptions import InvalidParameterError
 from palate.protocols import ItemModule
-from palate.training import network as module
+from palate.training import views
 from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
 from palate.training.steps import PretrainStep, RankingStep
 
@@ -233,7 +233,7 @@ def test_pretraining_hides_events_alone(make_reader, all_led, monkeypatch, lengt
 @pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
 @torch.no_grad()
 def test_many_are_encoded_as_each_alone(make_reader, monkeypatch, pooling, rows_at_once):
-    monkeypatch.setattr(module, "_ENCODE_ROWS", rows_at_once)
+    monkeypatch.setattr(views, "_ENCODE_ROWS", rows_at_once)
     network = make_reader(user=TransformerEncoder(max_length=5, pooling=pooling))
     assert network.room == 4
     vectors = network.catalogue()

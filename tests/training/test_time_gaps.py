@@ -14,6 +14,7 @@ from palate.data.histories import Histories
 from palate.data.time_gaps import gap_codes, gap_edges, gaps_of
 from palate.encoders.user.gaps import GapVectors
 from palate.encoders.user.transformer import TransformerEncoder
+from palate.training import views
 from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
 from palate.training.steps import PretrainStep, RankingStep
 from palate.training.validation import hold_out, validation_ndcg
@@ -206,7 +207,8 @@ def test_answers_are_those_of_summed_vectors(make_timed, timed, user, mean_weigh
             mask = torch.ones(1, len(x), dtype=torch.bool)
             right = network.users(y[None], mask)
             if mean_weight:  # of what was taken, whenever it was
-                means = network.averages(x[None], mask.sum(1))[0]
+                fade = 0.8 ** torch.arange(len(x) - 1, -1, -1)
+                means = (fade[:, None] * nn.functional.normalize(x)).sum(0, keepdim=True)
                 right = nn.functional.normalize(right) + mean_weight * nn.functional.normalize(
                     means
                 )
@@ -240,14 +242,14 @@ def test_validation_and_the_weights_of_averages_read_gaps(make_timed, timed):
     some = _some(holdout, N)
     assert len(some.gaps) == len(some.items)
     asked = []
-    encode = type(network).padded
+    encode = views.padded
 
-    def spy(self, vectors, indptr, items, people=None, gaps=None):
+    def spy(network, vectors, indptr, items, people=None, gaps=None):
         asked.append(gaps)
-        return encode(self, vectors, indptr, items, people, gaps)
+        return encode(network, vectors, indptr, items, people, gaps)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(network), "padded", spy)
+        patch.setattr(views, "padded", spy)
         small = RunOptions(device="cpu", progress=False, inference_batch_size=3)
         validation_ndcg(network, holdout, small)
         choose_weights(network, holdout, (0.0, 0.1), [0])

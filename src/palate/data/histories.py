@@ -147,8 +147,8 @@ class Histories:
         dtypes = {part.dtype for part in [source, *rows] if part is not None}
         values = np.empty(indptr[-1], np.result_type(*dtypes))
         if len(plain):
-            at = _ranges(self.indptr[users[plain]], lengths[plain])
-            values[_ranges(indptr[plain], lengths[plain])] = source[at]
+            at = ranges(self.indptr[users[plain]], lengths[plain])
+            values[ranges(indptr[plain], lengths[plain])] = source[at]
         for place, row in zip(places, rows, strict=True):
             values[indptr[place] : indptr[place + 1]] = row
         return indptr, values
@@ -264,7 +264,7 @@ def _merged(old: CodedEvents, new: CodedEvents) -> CodedEvents:
     return _select(both, np.argsort(both.times, kind="stable"))
 
 
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Concatenate ``arange(start, start + length)`` of every pair."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0

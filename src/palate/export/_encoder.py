@@ -16,8 +16,10 @@ from palate._optional import require
 from palate.exceptions import PersistenceError
 from palate.export._graph import OPSET
 from palate.ops.evidence import mixed
-from palate.ops.pooling import at_last
+from palate.ops.pooling import at_last, fading_last
+from palate.ops.similarity import unit_norm
 from palate.training.network import TasteNetwork
+from palate.training.views import KEPT
 
 # Traced with a history of this many rows and steps: no axis may be 1, which torch takes for fixed.
 _ROWS, _STEPS = 3, 5
@@ -41,8 +43,10 @@ class Answers(nn.Module):
         network = self.network
         lengths = mask.sum(1).clamp(min=1)
         states = network.users.prefixes(x[..., : network.dim], mask)
-        views = at_last(states, lengths), *network.averages(x, lengths)
-        users = mixed(*views, network.mean_weight, network.content_weight)
+        own, content = unit_norm(x[..., : network.dim]), unit_norm(x[..., network.dim :])
+        means, contents = (fading_last(part, lengths, KEPT) for part in (own, content))
+        weights = network.mean_weight, network.content_weight
+        users = mixed(at_last(states, lengths), means, contents, *weights)
         return users[:, None].expand(-1, x.shape[1], -1)
 
 

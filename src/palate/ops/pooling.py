@@ -7,7 +7,9 @@ are right-padded, so the states before any real position are real.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -127,6 +129,59 @@ def fading_last(states: Tensor, lengths: Tensor, kept: Tensor | float) -> Tensor
     real = gaps >= 0
     # One product a row; what stands at padding, NaN perhaps, must not enter it.
     return ((weights * real)[:, None] @ torch.where(real[..., None], states, 0.0)).squeeze(1)
+
+
+def fading_bags(
+    table: Tensor, codes: Tensor, lengths: np.ndarray, kept: float, scales: Tensor | None = None
+) -> Tensor:
+    """Sum rows of a table as `fading_last` sums states, without padding and without a copy.
+
+    Parameters
+    ----------
+    table : float Tensor of shape (n, dim)
+    codes : int64 Tensor of shape (n_events,)
+        Rows of the table: histories one after another, the oldest event first.
+    lengths : int64 ndarray of shape (n_rows,)
+        Events of each history; the sum of none is 0.
+    kept : float
+    scales : float Tensor of shape (n_events,), default=None
+        What each event's row is multiplied by.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, dim)
+
+    Examples
+    --------
+    >>> table = torch.tensor([[8.0], [2.0], [1.0]])
+    >>> fading_bags(table, torch.tensor([0, 1, 2, 0]), np.array([3, 0, 1]), 0.5).flatten()
+    tensor([4., 0., 8.])
+    """
+    stops = np.cumsum(lengths)
+    age = np.repeat(stops, lengths) - 1 - np.arange(stops[-1] if len(stops) else 0)
+    weights = torch.from_numpy(kept**age).to(table)
+    if scales is not None:
+        weights = weights * scales
+    starts = torch.from_numpy(stops - lengths).to(table.device)
+    return F.embedding_bag(codes, table, starts, mode="sum", per_sample_weights=weights)
+
+
+def inverse_lengths(table: Tensor, codes: Tensor, dim: int) -> Tensor:
+    """Return what makes the first `dim` numbers of some rows of a table a unit vector: (n_codes,).
+
+    As in :func:`palate.ops.similarity.unit_norm`, vectors too short to be squared count as zero.
+
+    Examples
+    --------
+    >>> inverse_lengths(torch.tensor([[0.0, 4.0, 9.0], [0.0, 0.0, 9.0]]), torch.tensor([1, 0]), 2)
+    tensor([0.0000, 0.2500])
+    """
+    part = table[:, :dim]
+    if len(codes) < len(part):
+        part, codes = part[codes], torch.arange(len(codes), device=codes.device)
+    lengths = torch.linalg.vector_norm(part, dim=1)
+    short = lengths <= torch.finfo(table.dtype).tiny ** 0.5
+    return lengths.reciprocal().masked_fill(short, 0.0)[codes]
 
 
 def at_last(prefixes: Tensor, lengths: Tensor) -> Tensor:

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from palate.data.batches import pad_before
 from palate.encoders.user.gaps import GapVectors
 from palate.encoders.user.pooled import PooledEncoder
 from palate.exceptions import InvalidParameterError, MissingContentError
 from palate.ops.evidence import mixed, widened
-from palate.ops.pooling import fading_last
-from palate.ops.similarity import as_dot_product, unit_norm
+from palate.ops.similarity import as_dot_product
 from palate.protocols import ItemModule, UserEncoder
+from palate.training.views import states_of, views_of
 
 # Cosines lie in [-1, 1]: the softmax needs them stretched, and the stretch is learned.
 _START_SCALE = {"cosine": 1 / 0.07, "dot": 1.0, "euclidean": 1.0}
 _MAX_SCALE = 100.0
-# What an event counts in the plain averages of a history, beside the event after it.
-_KEPT = 0.8
-# Histories encoded at once, sorted by length: little padding and bounded activations.
-_ENCODE_ROWS = 256
 # Attribute texts that differ less than this are one.
 _SAME = 1e-6
 
@@ -228,68 +223,7 @@ class TasteNetwork(nn.Module):
         gaps : int64 ndarray of shape (n_events,), default=None
             Codes of the gaps before the events; None is unknown for all.
         """
-        out = vectors.new_empty(len(indptr) - 1, vectors.shape[1])
-        for rows, x, mask, before in self.padded(vectors, indptr, items, people, gaps):
-            out[torch.from_numpy(rows).to(out.device)] = self.answer(x, mask, before)
-        return out
-
-    def padded(
-        self,
-        vectors: Tensor,
-        indptr: np.ndarray,
-        items: np.ndarray,
-        people: np.ndarray | None = None,
-        gaps: np.ndarray | None = None,
-    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
-        """Yield some histories at a time, of similar length: numbers, rows, mask and gaps."""
-        lengths = np.minimum(np.diff(indptr), self.room)
-        led = np.zeros(len(lengths), np.int64) if people is None else (people >= 0).astype(np.int64)
-        order = np.argsort(lengths + led, kind="stable")
-        for start in range(0, len(order), _ENCODE_ROWS):
-            rows = order[start : start + _ENCODE_ROWS]
-            places = indptr[rows + 1], lengths[rows], led[rows]
-            codes, mask = pad_before(items, *places)
-            inputs, mask = vectors[codes.to(vectors.device)], mask.to(vectors.device)
-            before = None if gaps is None else pad_before(gaps, *places)[0].to(vectors.device)
-            if people is not None and led[rows].any():
-                first = torch.from_numpy(led[rows] > 0).to(vectors.device)
-                texts = torch.from_numpy(people[rows][led[rows] > 0]).to(vectors.device)
-                # What a person is has no content of items.
-                inputs[first, 0] = 0.0
-                inputs[first, 0, : self.dim] = self.person_vectors(texts).to(inputs)
-            yield rows, inputs, mask, before
-
-    def answer(self, x: Tensor, mask: Tensor, gaps: Tensor | None = None) -> Tensor:
-        """Return the user vector of each history of padded rows: (n_rows, width)."""
+        histories = vectors, indptr, items, people, gaps
         if not (self.mean_weight or self.content_weight):
-            return self.users(self.timed(x, gaps), mask)  # type: ignore[no-any-return]
-        return mixed(*self.evidence(x, mask, gaps), self.mean_weight, self.content_weight)
-
-    def evidence(
-        self, x: Tensor, mask: Tensor, gaps: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the three views of each history: the encoder's, and the plain averages.
-
-        Parameters
-        ----------
-        x : float Tensor of shape (n_rows, n_steps, width)
-            Padded rows of items.
-        mask : bool Tensor of shape (n_rows, n_steps)
-        gaps : int64 Tensor of shape (n_rows, n_steps), default=None
-            What the encoder is told of times; the averages are of what was taken alone.
-
-        Returns
-        -------
-        states : Tensor of shape (n_rows, dim)
-        means : Tensor of shape (n_rows, dim)
-            Fading averages of the unit vectors.
-        contents : Tensor of shape (n_rows, width - dim)
-            The same of the content.
-        """
-        timed = self.timed(x[..., : self.dim], gaps)
-        return self.users(timed, mask), *self.averages(x, mask.sum(1))
-
-    def averages(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the averages of :meth:`evidence` for rows of some lengths, at least 1."""
-        vectors, content = unit_norm(x[..., : self.dim]), unit_norm(x[..., self.dim :])
-        return fading_last(vectors, lengths, _KEPT), fading_last(content, lengths, _KEPT)
+            return states_of(self, *histories)
+        return mixed(*views_of(self, *histories), self.mean_weight, self.content_weight)

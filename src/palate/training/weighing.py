@@ -13,6 +13,7 @@ from palate.ops.evidence import widened
 from palate.ops.similarity import unit_norm
 from palate.training.network import TasteNetwork
 from palate.training.validation import Holdout, K
+from palate.training.views import views_of
 
 #: Held-out users that it takes to choose; with fewer, chance would.
 FEWEST_USERS = 50
@@ -89,12 +90,12 @@ def choose_weights(
     some = _some(holdout, len(vectors))
     gains = []
     histories = some.indptr, some.items, some.people, some.gaps
-    for places, x, mask, before in network.padded(rows, *histories):
-        views = [unit_norm(view) for view in network.evidence(x, mask, before)]
-        size = max(1, _BLOCK_SCORES // len(vectors))
-        for start in range(0, len(places), size):
-            part = slice(start, start + size)
-            gains.append(_gains([v[part] for v in views], catalogue, some, places[part], pairs))
+    views = [unit_norm(view) for view in views_of(network, rows, *histories)]
+    places = np.arange(len(some.targets))
+    size = max(1, _BLOCK_SCORES // len(vectors))
+    for start in range(0, len(places), size):
+        part = slice(start, start + size)
+        gains.append(_gains([v[part] for v in views], catalogue, some, places[part], pairs))
     table = torch.cat(gains).double()
     best = int(table.mean(0).argmax())
     lead = table[:, best] - table[:, 0]

@@ -156,7 +156,8 @@ class _Transformer(nn.Module):
         return self.norm(self.blocks[-1].last(x, mask.sum(1)))  # type: ignore[no-any-return, operator]
 
     def _enter(self, x: Tensor) -> Tensor:
-        return self.dropout(x * x.shape[-1] ** 0.5 + self.positions[: x.shape[1]])  # type: ignore[no-any-return]
+        entered = torch.add(self.positions[: x.shape[1]], x, alpha=x.shape[-1] ** 0.5)
+        return self.dropout(entered)  # type: ignore[no-any-return]
 
     def _run(self, x: Tensor, visible: Tensor | None) -> Tensor:
         x = self._enter(x)

@@ -1,0 +1,116 @@
+"""What a network sees in histories: the encoder's states, and the plain averages beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate.data.batches import pad_before
+from palate.data.histories import ranges
+from palate.ops.pooling import fading_bags, inverse_lengths
+from palate.ops.similarity import unit_norm
+
+#: What an event counts in the plain averages of a history, beside the event after it.
+KEPT = 0.8
+# Histories encoded at once, sorted by length: little padding and bounded activations.
+_ENCODE_ROWS = 256
+
+
+def views_of(
+    network: Any,
+    vectors: Tensor,
+    indptr: np.ndarray,
+    items: np.ndarray,
+    people: np.ndarray | None = None,
+    gaps: np.ndarray | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the three views of each history: the encoder's, and the plain averages.
+
+    Parameters
+    ----------
+    network : TasteNetwork
+    vectors, indptr, items, people, gaps
+        As in :meth:`palate.training.network.TasteNetwork.encode_histories`.
+
+    Returns
+    -------
+    states : Tensor of shape (n_rows, dim)
+        What the encoder says; it alone is told of `gaps`.
+    means : Tensor of shape (n_rows, dim)
+        Fading averages of the unit vectors.
+    contents : Tensor of shape (n_rows, width - dim)
+        The same of the content.
+    """
+    sums = averages_of(network, vectors, indptr, items, people)
+    states = states_of(network, vectors, indptr, items, people, gaps)
+    return states, sums[:, : network.dim], sums[:, network.dim :]
+
+
+def states_of(
+    network: Any,
+    vectors: Tensor,
+    indptr: np.ndarray,
+    items: np.ndarray,
+    people: np.ndarray | None = None,
+    gaps: np.ndarray | None = None,
+) -> Tensor:
+    """Return what the encoder says of each history: (n_rows, dim)."""
+    out = vectors.new_empty(len(indptr) - 1, network.dim)
+    for rows, x, mask, before in padded(network, vectors, indptr, items, people, gaps):
+        out[torch.from_numpy(rows).to(out.device)] = network.users(network.timed(x, before), mask)
+    return out
+
+
+def padded(
+    network: Any,
+    vectors: Tensor,
+    indptr: np.ndarray,
+    items: np.ndarray,
+    people: np.ndarray | None = None,
+    gaps: np.ndarray | None = None,
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
+    """Yield some histories at a time, of similar length: numbers, vectors, mask and gaps."""
+    own = vectors[:, : network.dim]
+    lengths = np.minimum(np.diff(indptr), network.room)
+    led = np.zeros(len(lengths), np.int64) if people is None else (people >= 0).astype(np.int64)
+    order = np.argsort(lengths + led, kind="stable")
+    for start in range(0, len(order), _ENCODE_ROWS):
+        rows = order[start : start + _ENCODE_ROWS]
+        places = indptr[rows + 1], lengths[rows], led[rows]
+        codes, mask = pad_before(items, *places)
+        inputs, mask = own[codes.to(vectors.device)], mask.to(vectors.device)
+        before = None if gaps is None else pad_before(gaps, *places)[0].to(vectors.device)
+        if people is not None and led[rows].any():
+            first = torch.from_numpy(led[rows] > 0).to(vectors.device)
+            texts = torch.from_numpy(people[rows][led[rows] > 0]).to(vectors.device)
+            inputs[first, 0] = network.person_vectors(texts).to(inputs)
+        yield rows, inputs, mask, before
+
+
+def averages_of(
+    network: Any,
+    vectors: Tensor,
+    indptr: np.ndarray,
+    items: np.ndarray,
+    people: np.ndarray | None = None,
+) -> Tensor:
+    """Return the fading averages of unit vectors and, beside them, of content: (n_rows, width).
+
+    The two parts of a row are of proportional length, so one factor makes both of one length.
+    """
+    lengths = np.minimum(np.diff(indptr), network.room)
+    flat = items[ranges(indptr[1:] - lengths, lengths)]
+    codes = torch.from_numpy(flat).to(vectors.device)
+    scales = inverse_lengths(vectors, codes, network.dim)
+    sums = fading_bags(vectors, codes, lengths, KEPT, scales)
+    if people is not None and (people >= 0).any():
+        led = torch.from_numpy(people >= 0).to(vectors.device)
+        told = torch.from_numpy(people[people >= 0]).to(vectors.device)
+        before = KEPT ** torch.from_numpy(lengths[people >= 0]).to(sums)[:, None]
+        # What a person is has no content of items.
+        sums[led, : network.dim] += before * unit_norm(network.person_vectors(told)).to(sums)
+    return sums
