@@ -31,8 +31,9 @@ from palate.data.histories import CodedEvents, Histories, sortable_times
 from palate.data.items import ItemTable
 from palate.data.lists import id_list
 from palate.data.people import add_people
+from palate.data.rehearsal import Meeting
 from palate.data.vocabulary import Vocabulary
-from palate.defaults import AUTO, Settings, epochs_for, epochs_on, settings_for
+from palate.defaults import AUTO, Settings, epochs_on, settings_for
 from palate.encoders.item.ids import IdEncoder
 from palate.exceptions import DataLeakWarning, InvalidInputError, InvalidParameterError
 from palate.learning import Learned
@@ -62,16 +63,18 @@ def settings_of(histories: Histories) -> Settings:
 
 
 def settings_on(
-    settings: Settings, histories: Histories, users: np.ndarray, n_met: int
+    settings: Settings, histories: Histories, users: np.ndarray, met: Meeting
 ) -> Settings:
     """Choose what "auto" stands for when learning goes on, from the histories of `users`.
 
-    Where `n_met` of them met known items, as many others are repeated; where none did, all is new.
+    Where nothing known is met, pace and dropout are those of a fit on these histories alone.
     """
     n_events = int(histories.lengths(users).sum())
-    if not n_met:
-        return replace(settings, epochs=epochs_for(settings, n_events, len(users)))
-    n_learned = round(n_events * (1 + n_met / len(users)))
+    if met.all_is_new:
+        n_items = len(np.unique(histories.gather(users)[1]))
+        own = settings_for(n_events, len(users), n_items)
+        return replace(settings, epochs=own.epochs, batch_size=own.batch_size, dropout=own.dropout)
+    n_learned = round(n_events * (1 + met.n_more / len(users)))
     return replace(settings, epochs=epochs_on(settings, len(histories.items), n_learned))
 
 

@@ -17,7 +17,7 @@ from palate.data.batches import Batch, cut_windows, iterate_batches
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.people import People
-from palate.data.rehearsal import only_users, rehearsed
+from palate.data.rehearsal import Meeting, only_users, rehearsed
 from palate.data.time_gaps import gap_edges, gaps_of
 from palate.encoders.user.gaps import GapVectors
 from palate.exceptions import InvalidParameterError
@@ -26,16 +26,15 @@ from palate.reranking.module import ContentCorrection
 from palate.reranking.training import learn_reranker
 from palate.training.loop import Stage, run_stage
 from palate.training.network import TasteNetwork
-from palate.training.objectives import SampledSoftmaxObjective, SoftmaxObjective
+from palate.training.objectives import objective_for
 from palate.training.optimizer import OptimizerState
+from palate.training.pool import candidate_pool, seen_items
 from palate.training.steps import PretrainStep, RankingStep, Step
 from palate.training.validation import Holdout, hold_out, validation_ndcg
 from palate.training.weighing import weigh
 
-# Above this many items the cost of the full softmax outgrows what it gains.
-_FULL_SOFTMAX_ITEMS = 20_000
 # Streams of one seed.
-_WEIGHTS, _HOLDOUT, _BATCHES, _STEPS, _REHEARSAL, _RERANK = range(6)
+_WEIGHTS, _HOLDOUT, _BATCHES, _STEPS, _REHEARSAL, _RERANK, _POOL = range(7)
 
 
 @dataclass
@@ -90,7 +89,7 @@ def learn(
     InvalidParameterError
         If there are attribute texts, and the item encoder reads none.
     """
-    seen = _seen(histories, len(table))
+    seen = seen_items(histories, len(table))
     with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
         items = plan.item_encoder.build(table, plan.dim, options)
         items.extend(table, seen, options)
@@ -107,7 +106,8 @@ def learn(
                 )
             network.read_people(people.texts.array.tolist(), options)
         learned = Learned(network, [], {})
-        _train(plan, learned, histories, None, seed, options, people, pretrain=True)
+        pool = candidate_pool(seen)
+        _train(plan, learned, histories, None, pool, seed, options, people, fresh=True)
     return learned
 
 
@@ -117,7 +117,7 @@ def learn_on(
     optimizer_state: OptimizerState,
     histories: Histories,
     users: np.ndarray,
-    n_met: int,
+    met: Meeting,
     table: ItemTable,
     seed: int,
     options: RunOptions,
@@ -137,8 +137,8 @@ def learn_on(
         Compact ones, of all users.
     users : int64 ndarray
         Those to learn from, beside a share of the others.
-    n_met : int
-        How many of them met items that the network knows.
+    met : Meeting
+        How many of them met items that the network knows, and how many others are repeated.
     table : ItemTable
         Of all items: those that the network knows, then the new ones.
     seed : int
@@ -154,7 +154,7 @@ def learn_on(
     """
     network = copy.deepcopy(network)
     old = network.seen.cpu()
-    seen = _seen(histories, len(table))
+    seen = seen_items(histories, len(table))
     seen[: len(old)] |= old
     with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
         network.items.extend(table, seen, options)
@@ -163,17 +163,22 @@ def learn_on(
         if people is not None and len(people.texts) > len(network.people_texts):
             network.read_people(people.texts.array[len(network.people_texts) :].tolist(), options)
         learned = Learned(network, [], copy.deepcopy(optimizer_state), correction)
-        share = plan.rehearsal
-        n_more = n_met if share is None else round(share * (histories.n_users - len(users)))
-        if not n_met + n_more:
+        if met.all_is_new:
             # How sharply likes differ belongs to a catalogue, and here is another one.
             network.restart_scale()
+            network.mean_weight = network.content_weight = 0.0
             if network.people is None:  # attributes were read by the mean that there was
                 fresh = torch.ones_like(seen)
                 fresh[: len(old)] = seen[: len(old)] & ~old
                 network.items.settle(fresh.nonzero().flatten().to(network.seen.device))
-        users = rehearsed(users, histories.n_users, n_more, torch_generator(seed, _REHEARSAL))
-        _train(plan, learned, histories, users, seed, options, people, pretrain=False)
+        users = rehearsed(users, histories.n_users, met.n_more, torch_generator(seed, _REHEARSAL))
+        draw = torch_generator(seed, _POOL)
+        pool = candidate_pool(seen, histories.gather(users)[1] if met.all_is_new else None, draw)
+        given = pool, seed, options, people
+        # Elsewhere, dropout is that of a fit there; what the network keeps is that of its own.
+        dropout = getattr(plan.user_encoder, "dropout", None) if met.all_is_new else None
+        with network.users.dropping(dropout):
+            _train(plan, learned, histories, users, *given, fresh=False, anew=met.all_is_new)
     return learned
 
 
@@ -182,11 +187,13 @@ def _train(
     learned: Learned,
     histories: Histories,
     users: np.ndarray | None,
+    pool: torch.Tensor,
     seed: int,
     options: RunOptions,
     people: People | None,
     *,
-    pretrain: bool,
+    fresh: bool,
+    anew: bool = True,
 ) -> None:
     subset = histories if users is None else only_users(histories, users)
     told = None
@@ -196,7 +203,7 @@ def _train(
     left, holdout = hold_out(subset, plan.validation_fraction, draw, told, edges)
     counts = torch.bincount(torch.from_numpy(histories.items), minlength=len(learned.network.seen))
     stages: list[tuple[str, type[Step], int]] = (
-        [("pretrain", PretrainStep, plan.pretrain_epochs)] if pretrain else []
+        [("pretrain", PretrainStep, plan.pretrain_epochs)] if fresh else []
     )
     stages.append(("fit", RankingStep, plan.epochs))
     # In a batch, texts have the codes behind the items.
@@ -206,8 +213,7 @@ def _train(
     device = options.torch_device
     for name, step_type, n_epochs in stages:
         network = learned.network
-        pool = network.seen.cpu().nonzero().flatten()
-        objective = plan.objective or _objective_for(network, len(pool))
+        objective = plan.objective or objective_for(network, len(pool))
         step: Step = step_type(
             network,
             objective,
@@ -227,7 +233,7 @@ def _train(
             validate=_validator(network, holdout, options) if ranking else None,
             refresh=None if people is None else partial(network.refresh_people, options),
             patience=plan.patience,
-            keep_start=not pretrain,
+            keep_start=not fresh,
             averaging=plan.averaging,
             optimizer_state=learned.optimizer_state if ranking else {},
         )
@@ -237,7 +243,7 @@ def _train(
         if stage.interrupted:
             break
     learned.network.to(device).eval()
-    weigh(learned.network, holdout, plan.mean_weight, plan.content_weight)
+    weigh(learned.network, holdout, plan.mean_weight, plan.content_weight, anew=anew)
     if plan.reranker is not None:
         found = learn_reranker(
             plan.reranker,
@@ -287,18 +293,6 @@ def _batch_source(
         return iterate_batches(windows, plan.batch_size, generator), n_batches
 
     return batches
-
-
-def _objective_for(network: TasteNetwork, n_items: int) -> Any:
-    if network.items.is_live:
-        return SampledSoftmaxObjective(n_negatives=64)
-    return SoftmaxObjective() if n_items <= _FULL_SOFTMAX_ITEMS else SampledSoftmaxObjective()
-
-
-def _seen(histories: Histories, n_items: int) -> torch.Tensor:
-    seen = torch.zeros(n_items, dtype=torch.bool)
-    seen[torch.from_numpy(histories.items)] = True
-    return seen
 
 
 def _stream_seed(seed: int, stream: int) -> int:

@@ -37,7 +37,8 @@ class Plan:
     learning_rate, weight_decay, validation_fraction : float
     averaging : float or None
     rehearsal : float or None
-        Share of the other users whom learning on repeats; None: see :func:`n_rehearsed`.
+        Share of the other users whom learning on repeats; None: see
+        :func:`palate.data.rehearsal.meeting`.
     mean_weight, content_weight : float or None
         What the plain averages of a history count in answers; None is chosen by the held-out users.
     user_features : list of str or None

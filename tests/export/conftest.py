@@ -89,6 +89,8 @@ def variant(fitted: Callable[..., Recommender], trace_once: None) -> Callable[..
     ) -> Recommender:
         rec = copy.deepcopy(fitted(user_encoder, item_encoder))
         serving = rec._serving
+        if metric != "cosine":  # averages have a place in cosines alone
+            serving.network.mean_weight = 0.0
         users = serving.network.users
         users.pooling = pooling
         if pooling == "attention":

@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate import ApproximateRanker, CosineRanker, Recommender, RunOptions, TransformerEncoder
+from palate import (
+    ApproximateRanker,
+    CosineRanker,
+    GRUEncoder,
+    Recommender,
+    RunOptions,
+    TransformerEncoder,
+)
 from palate.exceptions import UnsupportedTargetError
 from palate.export import OnnxRecommender, to_onnx
 
@@ -73,22 +80,25 @@ def test_fitted_as_users_fit_it(
     assert_equal_answers(rec, reader, histories=histories_of(rec, [1, 2, 5]), k=4)
 
 
+@pytest.mark.parametrize("user_encoder", ["transformer", "gru"])
 @pytest.mark.parametrize(
     ("mean_weight", "content_weight", "pooling"),
-    [(0.4, 0.3, "last"), (0.7, 0, "mean"), (0.2, 0.5, "attention")],
+    [(0.4, 0.3, "last"), (0.7, 0, "mean"), (0.2, 0.5, "attention"), (0, 0.4, "last")],
 )
 def test_averages_beside_the_encoder(
     make_recommender: Callable[..., Recommender],
     events: pd.DataFrame,
     items: pd.DataFrame,
     tmp_path: Path,
+    user_encoder: str,
     mean_weight: float,
     content_weight: float,
     pooling: str,
 ) -> None:
+    encoder = TransformerEncoder(max_length=MAX_LENGTH, pooling=pooling, shortcut=True)
     rec = make_recommender(
         item_encoder="bert+id",
-        user_encoder=TransformerEncoder(max_length=MAX_LENGTH, pooling=pooling, shortcut=True),
+        user_encoder=encoder if user_encoder == "transformer" else GRUEncoder(pooling=pooling),
         mean_weight=mean_weight,
         content_weight=content_weight,
     ).fit(events, items=items)

@@ -128,7 +128,7 @@ def test_learning_on_keeps_the_weights_or_takes_new_ones(
     assert model.item_vectors_.shape[1] == 8
 
 
-def test_few_held_out_users_choose_nothing_and_many_do(make_recommender: Make) -> None:
+def test_few_held_out_users_leave_what_is_usual_and_many_choose(make_recommender: Make) -> None:
     rng = np.random.default_rng(0)
     # Five items a text, in no order, and no training: what was read says all that there is to say.
     histories = [
@@ -142,7 +142,9 @@ def test_few_held_out_users_choose_nothing_and_many_do(make_recommender: Make) -
     items = pd.DataFrame({"item_id": range(100), "title": np.repeat(words, 5)})
     params = {"item_encoder": "bert+id", "epochs": 0}
     few = make_recommender(validation_fraction=0.3, **params).fit(histories[:99], items=items)
-    assert (few.mean_weight_, few.content_weight_) == (0.0, 0.0)
+    assert (few.mean_weight_, few.content_weight_) == (0.3, 0.0)
+    given = clone_of(few, mean_weight=0.7, content_weight=0.2).fit(histories[:99], items=items)
+    assert (given.mean_weight_, given.content_weight_) == (0.7, 0.2)
     many = make_recommender(validation_fraction=0.4, **params).fit(histories, items=items)
     assert many.content_weight_ > 0
     off = clone_of(many, mean_weight=0, content_weight=0).fit(histories, items=items)

@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from palate import Recommender, TransformerEncoder
+from palate import _estimator as estimator
+from palate.defaults import Settings
+from palate.encoders.user.pooled import PooledEncoder
 from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
 
 Make = Callable[..., Recommender]
@@ -167,6 +171,45 @@ def test_a_model_moves_to_another_domain(
     assert str(caught.value) == (
         "X must have a column 'timestamp', as the events learned before had one."
     )
+
+
+def test_elsewhere_a_model_learns_at_the_pace_of_a_fit_there(
+    make_recommender: Make, events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout, batches, epochs and averages are those of a fit on what is met, for that time."""
+    sparse = Settings(dim=8, batch_size=7, epochs=2, n_layers=1, dropout=0.5)
+    there = replace(sparse, batch_size=3, epochs=4, dropout=0.25)
+    monkeypatch.setattr(estimator, "settings_of", lambda histories: sparse)
+    monkeypatch.setattr(estimator, "settings_for", lambda *sizes: there)
+    auto = {"epochs": "auto", "batch_size": "auto", "mean_weight": "auto", "dim": "auto"}
+    encoder = TransformerEncoder(n_heads=1, max_length=5)
+    model = make_recommender(user_encoder=encoder, **auto).fit(events)
+    model._serving.network.mean_weight = 0.9
+    drops = [m for m in model._serving.network.users.modules() if isinstance(m, nn.Dropout)]
+    assert {drop.p for drop in drops} == {0.5}
+    used: list[tuple[float, int, int]] = []
+    forward, n_items = PooledEncoder.prefixes, len(model.item_ids_)
+
+    def spy(self: PooledEncoder, x: Any, mask: Any) -> Any:
+        used.append((next(m.p for m in self.modules() if isinstance(m, nn.Dropout)), *mask.shape))
+        return forward(self, x, mask)
+
+    monkeypatch.setattr(PooledEncoder, "prefixes", spy)
+    new = [(f"n{user}", f"x{(user + step) % 6}") for user in range(6) for step in range(3)]
+    elsewhere = pd.DataFrame(new, columns=["user_id", "item_id"]).assign(timestamp=range(18))
+    model.partial_fit(elsewhere)
+    assert len(model.history_) == 2 + 4
+    assert {(p, rows) for p, rows, _ in used} == {(0.25, 3)}
+    drops = [m for m in model._serving.network.users.modules() if isinstance(m, nn.Dropout)]
+    assert {drop.p for drop in drops} == {0.5}
+    assert (model.mean_weight_, model.settings_) == (0.3, sparse)
+    assert len(model.item_ids_) == n_items + 6
+    # At home it goes on as it did, with the weight that it has.
+    model._serving.network.mean_weight = 0.9
+    used.clear()
+    model.partial_fit(events.head(9).assign(timestamp=range(1000, 1009)), epochs=1)
+    assert {p for p, _, _ in used} == {0.5}
+    assert model.mean_weight_ == 0.9
 
 
 def test_before_any_fit_it_is_fit(

@@ -38,7 +38,8 @@ def make(make_recommender):
 @pytest.fixture(scope="session")
 def timed_once(make, events):
     """A fitted model, not to be changed: histories of up to 10 events, of which it reads 5."""
-    return make(user_encoder=TransformerEncoder(n_layers=1, max_length=5)).fit(events)
+    user_encoder = TransformerEncoder(n_layers=1, max_length=5)
+    return make(user_encoder=user_encoder, mean_weight=0).fit(events)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from torch import nn
 from palate._options import RunOptions
 from palate.data.batches import Batch
 from palate.data.items import ItemTable
+from palate.data.rehearsal import Meeting
 from palate.encoders.item.ids import IdEncoder
 from palate.encoders.user.gru import GRUEncoder
 from palate.learning import learn, learn_on
@@ -201,6 +202,6 @@ def test_learning_on_starts_from_the_average(chains, options):
     still = dataclasses.replace(plan, epochs=0)
     users = np.arange(chains.n_users)
     before = first.network, first.optimizer_state
-    again = learn_on(still, *before, chains, users, len(users), table, 1, options)
+    again = learn_on(still, *before, chains, users, Meeting(len(users), 0), table, 1, options)
     state, other = first.network.state_dict(), again.network.state_dict()
     assert all(torch.equal(state[name], other[name]) for name in state)

@@ -8,6 +8,7 @@ import torch
 
 from palate._options import RunOptions
 from palate.data.items import ItemTable
+from palate.data.rehearsal import Meeting
 from palate.encoders.item.ids import IdEncoder
 from palate.encoders.user.gru import GRUEncoder
 from palate.learning import learn, learn_on
@@ -64,7 +65,7 @@ def test_the_global_random_states_are_untouched(chains, options):
         learned.optimizer_state,
         chains,
         np.arange(5),
-        5,
+        Meeting(5, 5),
         ItemTable.without_content(N),
         0,
         options,
@@ -115,7 +116,7 @@ def test_going_on_leaves_what_there_was(chains, options):
         learned.optimizer_state,
         grown,
         np.array([0, 3, 60]),
-        3,
+        Meeting(3, 3),
         table,
         5,
         options,
@@ -162,7 +163,7 @@ def test_another_catalogue_gets_a_temperature_of_its_own(
         learned.optimizer_state,
         grown,
         np.array([60]),
-        int(first_new < N),
+        Meeting(int(first_new < N), round((rehearsal or 0) * 60)),
         ItemTable.without_content(N + 3),
         0,
         options,

@@ -9,7 +9,7 @@ import torch
 from palate import Recommender, RunOptions
 from palate import learning as learning_module
 from palate.data.histories import Histories
-from palate.data.rehearsal import n_rehearsed, rehearsed
+from palate.data.rehearsal import meeting, rehearsed
 from palate.exceptions import InvalidParameterError
 
 
@@ -56,11 +56,11 @@ def test_auto_repeats_one_other_for_each_who_met_a_known_item():
     for _ in range(20):
         known, users = rng.random(9) < 0.2, rng.permutation(40)[:17]
         expected = sum(any(known[item] for item in rows[user]) for user in users)
-        assert n_rehearsed(histories, users, known) == expected
+        assert meeting(histories, users, known) == (expected, expected)
         # The model may know fewer items than there are now.
         fewer = known[:6]
         expected = sum(any(item < 6 and fewer[item] for item in rows[user]) for user in users)
-        assert n_rehearsed(histories, users, fewer) == expected
+        assert meeting(histories, users, fewer) == (expected, expected)
 
 
 def test_a_share_out_of_range_is_refused():

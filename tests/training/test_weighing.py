@@ -12,7 +12,7 @@ from palate.encoders.user.gru import GRUEncoder
 from palate.protocols import ItemModule
 from palate.training import weighing
 from palate.training.validation import Holdout
-from palate.training.weighing import choose_weights, news
+from palate.training.weighing import choose_weights, news, weigh
 
 N, D, F = 40, 6, 4
 KEPT = 0.8
@@ -108,6 +108,55 @@ def test_chance_changes_nothing(make_network):
         )
         kept += pair == (0, 0)
     assert kept >= 12
+
+
+@pytest.mark.parametrize(
+    ("metric", "reads", "anew", "given", "right"),
+    [
+        ("cosine", True, True, (None, None), (0.3, 0.0)),
+        ("cosine", True, False, (None, None), (0.8, 0.4)),
+        ("cosine", False, False, (None, None), (0.8, 0.0)),
+        ("cosine", True, True, (0.1, None), (0.1, 0.0)),
+        ("cosine", True, True, (None, 0.2), (0.3, 0.2)),
+        ("dot", True, True, (None, None), (0.0, 0.0)),
+    ],
+)
+@pytest.mark.parametrize("n_users", [0, 40])
+def test_without_many_held_out_users_it_is_what_is_usual(
+    make_network, metric, reads, anew, given, right, n_users
+):
+    network = make_network(items=Read(reads), seen=torch.ones(N, dtype=torch.bool)).eval()
+    network.metric, network.mean_weight, network.content_weight = metric, 0.8, 0.4
+    weigh(network, make_holdout(n_users) if n_users else None, *given, anew=anew)
+    assert (network.mean_weight, network.content_weight) == right
+
+
+def test_many_users_start_from_nothing(make_network, monkeypatch):
+    """With random targets: 0 and 0 is what stays, where it is usual from few users on."""
+    network = make_network(items=Read(), seen=torch.ones(N, dtype=torch.bool)).eval()
+    holdout = make_holdout(60)
+    asked = []
+    monkeypatch.setattr(weighing, "choose_weights", lambda *a: asked.append(a[-1]) or a[-1])
+    for many in (len(news(holdout)), len(news(holdout)) + 1):
+        monkeypatch.setattr(weighing, "MANY_USERS", many)
+        weigh(network, holdout, None, None)
+    assert asked == [(0.0, 0.0), (0.3, 0.0)]
+
+
+def test_what_is_usual_stays_unless_another_pair_leads(make_network):
+    """Random targets: whichever pair is usual is kept, mostly; a real lead is taken."""
+    network = make_network(items=Read(), seen=torch.ones(N, dtype=torch.bool)).eval()
+    assert (0.25, 0.35) not in itertools.product(weighing.MEAN_WEIGHTS, weighing.CONTENT_WEIGHTS)
+    kept = 0
+    for seed in range(20):
+        holdout = make_holdout(70, seed)
+        targets = np.random.default_rng(seed + 100).integers(0, N, 70)
+        network.mean_weight, network.content_weight = 0.25, 0.35
+        weigh(network, Holdout(holdout.indptr, holdout.items, targets), None, None, anew=False)
+        kept += (network.mean_weight, network.content_weight) == (0.25, 0.35)
+    assert 4 <= kept < 20  # the best of 56 pairs leads by chance
+    weigh(network, make_holdout(80), None, None)
+    assert network.content_weight >= 0.3
 
 
 def test_repeats_do_not_count():

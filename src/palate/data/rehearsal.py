@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -41,11 +43,33 @@ def rehearsed(
     return np.union1d(users, others[picks.numpy()])
 
 
-def n_rehearsed(histories: Histories, users: np.ndarray, known: np.ndarray) -> int:
-    """Return how many others to learn from beside `users`: one for each who met a known item.
+class Meeting(NamedTuple):
+    """What learning on meets again, and repeats.
 
-    As much old as new holds what was known, whatever the number of people; and where all is new,
-    as in another domain, nothing of it is at stake.
+    Attributes
+    ----------
+    n_met : int
+        Users to learn from who met an item that the model has learned from.
+    n_more : int
+        Other users whose histories are repeated.
+    """
+
+    n_met: int
+    n_more: int
+
+    @property
+    def all_is_new(self) -> bool:
+        """Whether nothing that is known is met or repeated, as in another domain."""
+        return not self.n_met + self.n_more
+
+
+def meeting(
+    histories: Histories, users: np.ndarray, known: np.ndarray, share: float | None = None
+) -> Meeting:
+    """Count whom `users` bring in contact with what is known, and how many others to repeat.
+
+    Without a share, one for each user who met a known item: as much old as new holds what was
+    known, whatever the number of people; and where all is new, nothing of it is at stake.
 
     Parameters
     ----------
@@ -53,19 +77,23 @@ def n_rehearsed(histories: Histories, users: np.ndarray, known: np.ndarray) -> i
     users : int64 ndarray
     known : bool ndarray of shape (n_known,)
         Whether the model has learned from events of an item; from none of an item beyond these.
+    share : float, default=None
+        Of the other users to repeat.
 
     Examples
     --------
     >>> from palate.data.histories import CodedEvents
     >>> events = CodedEvents(np.array([0, 0, 1, 2]), np.array([0, 2, 3, 1]))
     >>> histories = Histories.from_events(events, n_users=3)
-    >>> n_rehearsed(histories, np.array([0, 1]), np.array([True, True, False]))
-    1
+    >>> meeting(histories, np.array([0, 1]), np.array([True, True, False]))
+    Meeting(n_met=1, n_more=1)
     """
     indptr, items = histories.gather(users)
     old = items < len(known)
     met = np.concatenate([[0], np.cumsum(old & known[np.where(old, items, 0)])])[indptr]
-    return int(np.count_nonzero(np.diff(met)))
+    n_met = int(np.count_nonzero(np.diff(met)))
+    n_others = histories.n_users - len(users)
+    return Meeting(n_met, min(n_met, n_others) if share is None else round(share * n_others))
 
 
 def only_users(histories: Histories, users: np.ndarray) -> Histories:

@@ -10,44 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from palate._optional import require
 from palate.exceptions import PersistenceError
 from palate.export._graph import OPSET
-from palate.ops.evidence import mixed
-from palate.ops.pooling import at_last, fading_last
-from palate.ops.similarity import unit_norm
-from palate.training.network import TasteNetwork
-from palate.training.views import KEPT
 
 # Traced with a history of this many rows and steps: no axis may be 1, which torch takes for fixed.
 _ROWS, _STEPS = 3, 5
-
-
-class Answers(nn.Module):
-    """The user vector of each history at every step of it, so that any step may be taken.
-
-    Parameters
-    ----------
-    network : TasteNetwork
-        One in whose answers the plain averages of a history count.
-    """
-
-    def __init__(self, network: TasteNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return (n_rows, n_steps, width) for rows of items and their mask."""
-        network = self.network
-        lengths = mask.sum(1).clamp(min=1)
-        states = network.users.prefixes(x[..., : network.dim], mask)
-        own, content = unit_norm(x[..., : network.dim]), unit_norm(x[..., network.dim :])
-        means, contents = (fading_last(part, lengths, KEPT) for part in (own, content))
-        weights = network.mean_weight, network.content_weight
-        users = mixed(at_last(states, lengths), means, contents, *weights)
-        return users[:, None].expand(-1, x.shape[1], -1)
 
 
 def trace(network: nn.Module, dim: int, max_length: int) -> Any:

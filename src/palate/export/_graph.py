@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from palate._optional import require
+from palate.export._averages import PREFIX, with_averages
 
 #: The smallest ONNX operator set in which everything below exists.
 OPSET = 18
-#: Prefix of all names that come from the traced user encoder.
-PREFIX = "user_encoder_"
 #: Items found by float32 products beyond k, which are then scored exactly.
 MARGIN = 16
 
@@ -194,7 +193,7 @@ def build(
     tables : dict of str to float32 ndarray
         ``catalogue`` (n_items, dim), the rows that are ranked; ``norms`` (n_items,) or ``vectors``
         (n_items, dim) where the encoder reads other rows than these; ``attention`` (dim, 1) for
-        attention pooling.
+        attention pooling; and what :func:`palate.export._averages.numbers_of` returns.
     pooling : {"last", "mean", "attention"}
     metric : {"cosine", "dot", "euclidean"}
     max_length : int
@@ -206,8 +205,11 @@ def build(
     onnx = require("onnx", extra="export", purpose="to_onnx")
     look_up = next((name for name in ("norms", "vectors") if name in tables), "catalogue")
     core = onnx.compose.add_prefix_graph(network.graph, PREFIX)
-    behind = _POOL[pooling] + _ROUGH[metric] + _FILTER + _CANDIDATES + _EXACT[metric] + _BEST
-    nodes = [*_nodes(_HISTORY + _LOOK_UP[look_up]), *core.node, *_nodes(behind)]
+    before, behind = _HISTORY + _LOOK_UP[look_up], _POOL[pooling]
+    if "mean_weight" in tables:
+        before, behind = with_averages(before, behind, content="content_factor" in tables)
+    behind += _ROUGH[metric] + _FILTER + _CANDIDATES + _EXACT[metric] + _BEST
+    nodes = [*_nodes(before), *core.node, *_nodes(behind)]
     values = {**constants(max_length), **DEFAULTS, **tables}
     if metric == "euclidean":
         rows = tables["catalogue"].astype(np.float64)

@@ -16,8 +16,9 @@ from palate._optional import require
 from palate._validation import check_int, check_path
 from palate.exceptions import InvalidParameterError, PersistenceError
 from palate.export import _graph
+from palate.export._averages import numbers_of
 from palate.export._check import check_against
-from palate.export._encoder import Answers, trace
+from palate.export._encoder import trace
 from palate.export._files import DATA, ITEMS, MODEL, NAMES, SIGNATURE, checksums, write_item_ids
 from palate.export._signature import signature
 from palate.persistence.folder import replaced
@@ -95,14 +96,14 @@ def to_onnx(
     users = serving.network.users
     tables = _tables(serving)
     dim = tables["catalogue"].shape[1]
-    mixes = bool(serving.network.mean_weight or serving.network.content_weight)
-    network = trace(Answers(serving.network) if mixes else users.encoder, dim, users.max_length)
+    numbers = numbers_of(serving.network, dim)
+    network = trace(users.encoder, serving.network.dim, users.max_length)
     setting = {
-        "pooling": "last" if mixes else users.pooling,
+        "pooling": users.pooling,
         "metric": serving.ranker.metric,
         "max_length": users.max_length,
     }
-    model = _graph.build(network, tables, **setting)
+    model = _graph.build(network, tables | numbers, **setting)
     with replaced(target) as fresh:
         external = sum(table.nbytes for table in tables.values()) > inline_bytes
         _write_model(model, fresh / MODEL, external=external)

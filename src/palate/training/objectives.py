@@ -11,6 +11,9 @@ from torch import Tensor
 from palate._validation import check_int, check_real
 from palate.ops.losses import gbce_beta, gbce_loss, softmax_loss
 
+#: Above this many items the cost of the full softmax outgrows what it gains.
+FULL_SOFTMAX_ITEMS = 20_000
+
 
 class SoftmaxObjective(BaseEstimator):
     """Cross-entropy over the full catalogue.
@@ -180,3 +183,10 @@ class GBCEObjective(BaseEstimator):
 def _check_temperature(temperature: Any) -> None:
     if temperature is not None:
         check_real("temperature", temperature, low=0, low_open=True, high_open=True)
+
+
+def objective_for(network: Any, n_items: int) -> Any:
+    """Return the objective of a network that tells next items from `n_items` candidates."""
+    if network.items.is_live:
+        return SampledSoftmaxObjective(n_negatives=64)
+    return SoftmaxObjective() if n_items <= FULL_SOFTMAX_ITEMS else SampledSoftmaxObjective()

@@ -15,6 +15,10 @@ from palate.training.network import TasteNetwork
 from palate.training.validation import Holdout, K
 from palate.training.views import views_of
 
+#: What the averages count unless held-out users say otherwise.
+USUAL_MEAN, USUAL_CONTENT = 0.3, 0.0
+#: Held-out users from which on nothing is usual: so many can tell.
+MANY_USERS = 500
 #: Held-out users that it takes to choose; with fewer, chance would.
 FEWEST_USERS = 50
 MEAN_WEIGHTS = (0.0, 0.15, 0.3, 0.6, 1.0, 1.5)
@@ -29,6 +33,8 @@ def weigh(
     holdout: Holdout | None,
     mean_weight: float | None,
     content_weight: float | None,
+    *,
+    anew: bool = True,
 ) -> None:
     """Set what the plain averages count in a network.
 
@@ -38,23 +44,31 @@ def weigh(
     holdout : Holdout or None
     mean_weight, content_weight : float or None
         None is chosen by the held-out users; where they are too few, and by another metric than
-        the cosine, it stays as it is. Items without content leave theirs out.
+        the cosine, it is what is usual. Items without content leave theirs out.
+    anew : bool, default=True
+        Whether `USUAL_MEAN` and `USUAL_CONTENT` are usual, or from `MANY_USERS` on 0 and 0; else
+        what the network has now is.
     """
-    able = network.metric == "cosine" and holdout is not None and len(news(holdout)) >= FEWEST_USERS
-
-    def choices(given: float | None, now: float, every: Sequence[float]) -> Sequence[float]:
-        if given is not None:
-            return [given]
-        return every if able else [now]
-
-    means = choices(mean_weight, network.mean_weight, MEAN_WEIGHTS)
-    contents: Sequence[float] = [0.0]
-    if network.reads_content:
-        contents = choices(content_weight, network.content_weight, CONTENT_WEIGHTS)
-    network.mean_weight, network.content_weight = means[0], contents[0]
-    if holdout is not None and len(means) + len(contents) > 2:
-        chosen = choose_weights(network, holdout, means, contents)
-        network.mean_weight, network.content_weight = chosen
+    cosine, reads = network.metric == "cosine", network.reads_content
+    n_users = 0 if holdout is None else len(news(holdout))
+    now = network.mean_weight, network.content_weight
+    if anew:
+        now = (USUAL_MEAN, USUAL_CONTENT) if cosine and n_users < MANY_USERS else (0.0, 0.0)
+    usual = (
+        now[0] if mean_weight is None else mean_weight,
+        (now[1] if content_weight is None else content_weight) if reads else 0.0,
+    )
+    network.mean_weight, network.content_weight = usual
+    if not cosine or holdout is None or n_users < FEWEST_USERS:
+        return
+    means = [usual[0]] if mean_weight is not None else sorted({usual[0], *MEAN_WEIGHTS})
+    contents = [usual[1]]
+    if reads and content_weight is None:
+        contents = sorted({usual[1], *CONTENT_WEIGHTS})
+    if len(means) + len(contents) > 2:
+        network.mean_weight, network.content_weight = choose_weights(
+            network, holdout, means, contents, usual
+        )
 
 
 @torch.inference_mode()
@@ -63,8 +77,9 @@ def choose_weights(
     holdout: Holdout,
     mean_weights: Sequence[float] = MEAN_WEIGHTS,
     content_weights: Sequence[float] = CONTENT_WEIGHTS,
+    usual: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
-    """Return the pair of weights with the best NDCG@10 on held-out events.
+    """Return the pair of weights whose lead in NDCG@10 on held-out events is the surest.
 
     Parameters
     ----------
@@ -72,8 +87,10 @@ def choose_weights(
         Its own weights of the averages play no part.
     holdout : Holdout
     mean_weights, content_weights : sequences of float
-        What may be chosen, the first of each being what else it stays with: another pair is only
-        taken where it is ahead of these two by more than a standard error over users.
+        What may be chosen.
+    usual : pair of float, default=the first of each
+        What it stays with, unless another pair is ahead by more than a standard error over users;
+        then it is the pair whose lead less its standard error is largest.
 
     Returns
     -------
@@ -97,10 +114,13 @@ def choose_weights(
         part = slice(start, start + size)
         gains.append(_gains([v[part] for v in views], catalogue, some, places[part], pairs))
     table = torch.cat(gains).double()
-    best = int(table.mean(0).argmax())
-    lead = table[:, best] - table[:, 0]
-    error = float(lead.std()) / len(lead) ** 0.5 if len(lead) > 1 else torch.inf
-    return pairs[best] if float(lead.mean()) > error else pairs[0]
+    kept = 0 if usual is None else pairs.index(usual)
+    lead = table - table[:, [kept]]
+    if len(lead) < 2:  # of one user nothing is sure
+        return pairs[kept]
+    sure = lead.mean(0) - lead.std(0) / len(lead) ** 0.5
+    sure[kept] = 0.0
+    return pairs[int(sure.argmax())]
 
 
 def news(holdout: Holdout) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +35,20 @@ class PooledEncoder(nn.Module):
         self.max_length = spec.max_length
         self.encoder = spec.build(dim)
         self.attention = nn.Linear(dim, 1, bias=False) if self.pooling == "attention" else None
+
+    @contextmanager
+    def dropping(self, share: float | None) -> Iterator[None]:
+        """Drop another share of activations for a while, where the network drops one share."""
+        drops = [module for module in self.encoder.modules() if isinstance(module, nn.Dropout)]
+        before = {module.p for module in drops}
+        one = isinstance(share, (int, float)) and len(before) == 1
+        try:
+            for module in drops if one else []:
+                module.p = float(share)  # type: ignore[arg-type]
+            yield
+        finally:
+            for module in drops if one else []:
+                (module.p,) = before
 
     def _pool(self, states: Tensor) -> Tensor:
         if self.pooling == "mean":

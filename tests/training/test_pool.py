@@ -1,0 +1,79 @@
+"""Which items are candidates: all that training knows, or those of another domain and some more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from palate import learning
+from palate.data.histories import CodedEvents, Histories
+from palate.data.items import ItemTable
+from palate.data.rehearsal import Meeting
+from palate.encoders.item.ids import IdEncoder
+from palate.encoders.user.gru import GRUEncoder
+from palate.plan import Plan
+from palate.training.pool import candidate_pool
+
+PLAN = Plan(
+    user_encoder=GRUEncoder(dropout=0.1, max_length=5),
+    item_encoder=IdEncoder(),
+    ranker=None,
+    objective=None,
+    metric="cosine",
+    dim=8,
+    pretrain_epochs=0,
+    epochs=1,
+    batch_size=16,
+    learning_rate=0.01,
+    weight_decay=0.0,
+    validation_fraction=0.2,
+    patience=None,
+)
+
+
+@pytest.mark.parametrize(("n_old", "n_more"), [(30, 4), (2, 2), (0, 0)])
+def test_another_domain_and_as_many_of_the_rest(n_old, n_more):
+    seen = torch.zeros(40, dtype=torch.bool)
+    seen[:n_old] = True
+    own = np.array([35, 33, 35, 38, 31])
+    seen[own] = True
+    draws = [
+        candidate_pool(seen, own, torch.Generator().manual_seed(seed)).tolist() for seed in range(9)
+    ]
+    for pool in draws:
+        assert pool == sorted(set(pool))
+        assert set(own.tolist()) <= set(pool)
+        assert len(pool) == 4 + n_more
+        assert all(seen[code] for code in pool)
+    assert len(set(map(tuple, draws))) == (9 if n_old == 30 else 1)
+    assert candidate_pool(seen).tolist() == seen.nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("all_is_new", [True, False])
+def test_learning_on_tells_items_from_the_pool(monkeypatch, chains, options, all_is_new):
+    """Where something is met, all items; where nothing is, twice the new ones."""
+    n_items = int(chains.items.max()) + 1
+    learned = learning.learn(PLAN, chains, ItemTable.without_content(n_items), 0, options)
+    pools = []
+    run_stage = learning.run_stage
+    monkeypatch.setattr(
+        learning, "run_stage", lambda stage: pools.append(stage.step.pool) or run_stage(stage)
+    )
+    grown = chains.append(
+        CodedEvents(np.full(3, chains.n_users), n_items + np.arange(3)), chains.n_users + 1
+    ).compact()
+    assert isinstance(grown, Histories)
+    learning.learn_on(
+        PLAN,
+        learned.network,
+        learned.optimizer_state,
+        grown,
+        np.array([chains.n_users]),
+        Meeting(0, 0) if all_is_new else Meeting(1, 1),
+        ItemTable.without_content(n_items + 3),
+        0,
+        options,
+    )
+    assert len(pools[0]) == (6 if all_is_new else n_items + 3)
+    assert pools[0].tolist()[-3:] == list(range(n_items, n_items + 3))
