@@ -1,11 +1,12 @@
 """Ten slices of new events learned one after another, beside one refit on everything.
 
     python benchmarks/slices.py DATASET_FOLDER [--rehearsal auto 0 0.1] [--epochs auto] [--seeds 1]
+                                [--later first]
 
 The events lie in the order of time. A model is fitted on the first 60 %; the next 30 % come in ten
-slices, each passed to `partial_fit` with new users and items; the first event of each known user in
-the last 10 % is to be found (full ranking, viewed items filtered). Beside it: the same model that
-only observes, and a model fitted afresh on all 90 %.
+slices, each passed to `partial_fit` with new users and items; the events of each known user in the
+last 10 %, or the first of them, are to be found (full ranking, viewed items filtered). Beside it:
+the same model that only observes, and a model fitted afresh on all 90 %.
 """
 
 from __future__ import annotations
@@ -25,16 +26,19 @@ import pandas as pd
 SLICES, WARM, TOTAL = 10, 0.6, 0.9
 
 
-def parts(events: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame], pd.DataFrame]:
-    """Return the warm events, the slices, and the first later event of each user."""
+def parts(
+    events: pd.DataFrame, later: str
+) -> tuple[pd.DataFrame, list[pd.DataFrame], pd.DataFrame]:
+    """Return the warm events, the slices, and all later events of known users, or the first."""
     events = events.sort_values("timestamp", kind="stable").reset_index(drop=True)
     edges = np.linspace(WARM, TOTAL, SLICES + 1) * len(events)
     cuts = edges.round().astype(int)
     slices = [events.iloc[a:b] for a, b in itertools.pairwise(cuts)]
     known = events.iloc[: cuts[-1]]
-    later = events.iloc[cuts[-1] :]
-    later = later[later["user_id"].isin(known["user_id"])]
-    return events.iloc[: cuts[0]], slices, later.drop_duplicates("user_id")
+    test = events.iloc[cuts[-1] :]
+    test = test[test["user_id"].isin(known["user_id"])]
+    test = test.drop_duplicates("user_id" if later == "first" else ["user_id", "item_id"])
+    return events.iloc[: cuts[0]], slices, test
 
 
 def run(
@@ -70,7 +74,7 @@ def measure(args: argparse.Namespace, seed: int) -> pd.DataFrame:
     data = read_folder(args.folder)
     events = data.interactions[["user_id", "item_id", "timestamp"]]
     items = None if args.item_encoder == "id" else data.items[["item_id", "text"]]
-    warm, slices, test = parts(events)
+    warm, slices, test = parts(events, args.later)
     options = RunOptions(device="cpu", progress=False)
     fresh = Recommender(item_encoder=args.item_encoder, random_state=seed, options=options)
     fresh.set_params(**args.params)
@@ -107,6 +111,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rehearsal", type=share_or_auto, nargs="+", default=["auto", 0.0, 0.1])
     parser.add_argument("--epochs", nargs="+", default=["auto"], help="of partial_fit")
+    parser.add_argument("--later", choices=("all", "first"), default="all", help="events judged by")
     parser.add_argument("--params", type=json.loads, default={}, help="JSON of Recommender params")
     parser.add_argument("--item-encoder", default="bert+id")
     parser.add_argument("--seeds", type=int, default=1)
@@ -114,7 +119,10 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     tables = [measure(args, seed) for seed in range(args.seeds)]
-    print(f"{args.folder.resolve().name}: {SLICES} slices, {args.seeds} seed(s)")
+    judged = "all later events" if args.later == "all" else "the first later event"
+    print(
+        f"{args.folder.resolve().name}: {SLICES} slices, {args.seeds} seed(s), judged by {judged}"
+    )
     print((sum(tables[1:], tables[0]) / len(tables)).round(4).to_string())
 
 

@@ -30,7 +30,7 @@ from palate.training.objectives import objective_for
 from palate.training.optimizer import OptimizerState
 from palate.training.pool import candidate_pool, seen_items
 from palate.training.steps import PretrainStep, RankingStep, Step
-from palate.training.validation import Holdout, hold_out, validation_ndcg
+from palate.training.validation import Holdout, hold_out, judge, validation_ndcg
 from palate.training.weighing import weigh
 
 # Streams of one seed.
@@ -230,7 +230,7 @@ def _train(
             plan.learning_rate,
             plan.weight_decay,
             options,
-            validate=_validator(network, holdout, options) if ranking else None,
+            validate=_validator(network, holdout, options, fresh) if ranking else None,
             refresh=None if people is None else partial(network.refresh_people, options),
             patience=plan.patience,
             keep_start=not fresh,
@@ -270,11 +270,11 @@ def _check_content_weight(plan: Plan, network: TasteNetwork) -> None:
 
 
 def _validator(
-    network: TasteNetwork, holdout: Holdout | None, options: RunOptions
-) -> Callable[[], float] | None:
+    network: TasteNetwork, holdout: Holdout | None, options: RunOptions, fresh: bool
+) -> Callable[[], Any] | None:
     if holdout is None:
         return None
-    return lambda: validation_ndcg(network, holdout, options)
+    return partial(validation_ndcg if fresh else judge, network, holdout, options)
 
 
 def _batch_source(

@@ -136,8 +136,8 @@ def test_no_better_epoch_leaves_the_weights(make_recommender: Make) -> None:
         dim=24, epochs=12, batch_size=8, learning_rate=1e-2, validation_fraction=0
     ).fit(cycle)
     before, n_before = model.item_vectors_, len(model.history_)
-    model.set_params(learning_rate=0.5, validation_fraction=1.0, patience=2)
-    model.partial_fit([[8, 0, 1, 2]] * 3)
+    model.set_params(learning_rate=50.0, validation_fraction=1.0, patience=2)
+    model.partial_fit(cycle)
     assert len(model.history_) == n_before + 2
     np.testing.assert_array_equal(model.item_vectors_, before)
 

@@ -100,6 +100,23 @@ def test_no_epochs_is_no_training():
     assert network.weight.item() == 10
 
 
+def test_where_learning_goes_on_the_latest_weights_stay_unless_others_are_surely_ahead():
+    """Of four users: luck of one is no reason to go back, what three of them say is."""
+    start, lucky = torch.tensor([0.1, 0.1, 0.1, 0.1]), torch.tensor([0.1, 0.1, 0.1, 1.0])
+    last, worse = torch.tensor([0.2, 0.3, 0.1, 0.4]), torch.tensor([0.1, 0.0, 0.0, 0.2])
+    script = [(0.5, gains) for gains in (start, lucky, last)]
+    stage, network, seen = make_stage(2, script, keep_start=True)
+    assert [r["ndcg@10"] for r in run_stage(stage)] == [0.5, 0.5]
+    assert network.weight.item() == seen[2]
+    stage, network, seen = make_stage(3, [*script, (0.5, worse)], keep_start=True)
+    run_stage(stage)
+    # The luckiest of all is what is compared with, and leads: what stood against it stays.
+    assert network.weight.item() == seen[2]
+    stage, network, seen = make_stage(2, script[1:])
+    run_stage(stage)
+    assert network.weight.item() == seen[0]  # a fit takes the best
+
+
 def test_the_weights_of_the_best_epoch_stay():
     stage, network, seen = make_stage(4, [0.1, 0.4, 0.3, 0.4])
     records = run_stage(stage)

@@ -7,7 +7,7 @@ import torch
 from palate._options import RunOptions
 from palate.data.histories import Histories
 from palate.training import validation
-from palate.training.validation import Holdout, hold_out, validation_ndcg
+from palate.training.validation import Holdout, hold_out, judge, validation_ndcg
 
 N, D = 11, 6
 
@@ -66,14 +66,14 @@ def test_nobody_is_held_out():
 
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
 @pytest.mark.parametrize("batch_size", [1, 3, 1024])
-def test_the_metric_is_that_of_a_loop(make_network, metric, batch_size):
+def test_the_metric_is_that_of_a_loop(make_network, monkeypatch, metric, batch_size):
     # The second target is one of its own viewed items: a repeat may still be ranked.
     network = make_network(metric=metric)
     histories = [[1, 2, 3], [4, 5, 4], [6], [7, 7, 8, 9], [0, 10]]
     targets = [4, 5, 0, 3, 9]
     with torch.inference_mode():
         vectors = network.eval().items(None).double()
-        right = 0.0
+        right = whole = 0.0
         for history, target in zip(histories, targets, strict=True):
             recent = torch.tensor(history[-5:])
             mask = torch.ones(1, len(recent), dtype=torch.bool)
@@ -86,12 +86,22 @@ def test_the_metric_is_that_of_a_loop(make_network, metric, batch_size):
             for item in set(history) - {target}:
                 scores[item] = -math.inf
             rank = int((scores > scores[target]).sum())
-            right += 1 / math.log2(rank + 2) if rank < 10 else 0.0
+            right += 1 / math.log2(rank + 2) if rank < 3 else 0.0
+            whole += 1 / math.log2(rank + 2)
     holdout = Holdout(
         np.cumsum([0, *map(len, histories)]), np.concatenate(histories), np.array(targets)
     )
     options = RunOptions(device="cpu", inference_batch_size=batch_size)
+    monkeypatch.setattr(validation, "K", 3)
     assert validation_ndcg(network, holdout, options) == pytest.approx(right / 5, abs=1e-9)
+    # Few users are judged by all ranks, many by the first ones.
+    found = judge(network, holdout, options)
+    assert (found.ndcg, float(found.gains.mean())) == pytest.approx((right / 5, whole / 5))
+    assert whole > right
+    monkeypatch.setattr(validation, "MANY_HELD_OUT", 5)
+    found = judge(network, holdout, options)
+    assert (found.ndcg, float(found.gains.mean())) == pytest.approx((right / 5, right / 5))
+    assert found.gains.shape == (5,)
 
 
 def test_a_share_of_a_large_set_is_capped(monkeypatch):

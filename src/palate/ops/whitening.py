@@ -193,53 +193,6 @@ def recentred(rows: Tensor, mean: Tensor, matrix: Tensor) -> tuple[Tensor, Tenso
     return found * factor, moved, matrix * factor
 
 
-def rewhitened(rows: Tensor, mean: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Whiten the whitened vectors of another domain once more, by what is common there.
-
-    Directions in which that domain differs much, or little, are made alike by the symmetric root
-    of its own covariance, which leaves each direction as near to where it was as can be (ZCA
-    whitening; Kessy, Lewin and Strimmer, 2018): what was learned about directions still holds. The
-    covariance of n rows is mixed with the identity by ``n_kept / (n + n_kept)``.
-
-    Parameters
-    ----------
-    rows, mean, matrix
-        As in :func:`recentred`.
-
-    Returns
-    -------
-    rows : float Tensor of shape (n_rows, n_kept)
-        Of mean 0 and a mean squared length of 1.
-    mean, matrix : float Tensors of the shapes given
-        Those that whiten x to these rows.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[8.0, 0.0], [-8.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).repeat(500, 1) + 3
-    >>> rows, mean, matrix = rewhitened(x, torch.zeros(2), torch.eye(2))
-    >>> rows[:3].round(decimals=2)
-    tensor([[ 1.0000,  0.0000],
-            [-1.0000,  0.0000],
-            [ 0.0000,  0.9800]])
-    >>> torch.allclose(whiten(x, mean, matrix), rows, atol=1e-5)
-    True
-    """
-    n, width = rows.shape
-    middle = rows.double().mean(0)
-    found = rows.double() - middle
-    covariance = found.T @ found / n
-    even = torch.eye(width, dtype=torch.float64, device=rows.device) * covariance.trace() / width
-    share = n / (n + width)
-    variances, directions = torch.linalg.eigh(share * covariance + (1 - share) * even)
-    if variances[-1] < _LEAST_LENGTH**2:
-        return recentred(rows, mean, matrix)
-    root = (directions / variances.clamp_min(variances[-1] * 1e-8).sqrt()) @ directions.T
-    whole = found @ root
-    root = root / whole.square().sum(1).mean().sqrt()
-    moved = mean + (middle @ torch.linalg.pinv(matrix.double())).to(mean)
-    return (found @ root).to(rows), moved, (matrix.double() @ root).to(matrix)
-
-
 def _check(x: Tensor, n_components: int, groups: int) -> None:
     if x.ndim != 2 or min(x.shape) < 1 or not x.is_floating_point():
         raise InvalidInputError(

@@ -50,13 +50,16 @@ class Stage:
         Of AdamW; the rate is the peak of :func:`palate.training.schedule.rate_factor`.
     options : RunOptions
     validate : callable, default=None
-        Returns the validation metric, larger is better; None trains to the end.
+        Returns the validation metric, larger is better, or a pair: what is recorded, and what the
+        epoch is chosen by, a number for each held-out user. None trains to the end.
     refresh : callable, default=None
         Called after each epoch, before it is validated, when the items have been refreshed.
     patience : int or None, default=None
         Epochs without a better metric after which the stage ends; None runs all of them.
     keep_start : bool, default=False
-        Whether the weights at the start count as a result: if no epoch is better, they stay.
+        Whether the weights at the start count as a result, as where learning goes on. The latest
+        weights stay then, unless the best before are ahead of them by a standard error over users:
+        where few are held out, the luckiest epoch is not the best.
     averaging : float or None, default=None
         Epochs that an average of the weights looks back; with it, the average is what is
         validated and kept, and training itself goes on from the last step.
@@ -73,7 +76,7 @@ class Stage:
     learning_rate: float
     weight_decay: float
     options: RunOptions
-    validate: Callable[[], float] | None = None
+    validate: Callable[[], float | tuple[float, Tensor]] | None = None
     refresh: Callable[[], None] | None = None
     patience: int | None = None
     keep_start: bool = False
@@ -126,6 +129,21 @@ def _refresh(stage: Stage) -> None:
         stage.refresh()
 
 
+def ahead(one: Tensor, other: Tensor) -> bool:
+    """Tell whether the mean of `one` (n,) leads by a standard error of the lead, or more.
+
+    Examples
+    --------
+    >>> ahead(torch.tensor([1.0, 0.0, 0.1]), torch.tensor([0.0, 1.0, 0.0]))
+    False
+    >>> ahead(torch.tensor([1.0, 0.5, 1.0]), torch.tensor([0.0, 0.0, 0.5]))
+    True
+    """
+    lead = one - other
+    error = float(lead.std()) / len(lead) ** 0.5 if len(lead) > 1 else 0.0
+    return float(lead.mean()) >= error
+
+
 class _Trainer:
     """The state of a running stage."""
 
@@ -149,6 +167,7 @@ class _Trainer:
         self.step, self.prepared = self.accelerator.prepare(stage.step, self.optimizer)
         self.records: list[dict[str, Any]] = []
         self.best = -float("inf")
+        self.best_gains = torch.empty(0)
         self.best_weights: dict[str, Tensor] = {}
         self.stale = 0
         self.average = (
@@ -220,14 +239,17 @@ class _Trainer:
     def _validate(self) -> float | None:
         if self.stage.validate is None:
             return None
-        metric = self.stage.validate()
-        if metric > self.best:
-            self.best, self.stale = metric, 0
+        found = self.stage.validate()
+        metric, score = found if isinstance(found, tuple) else (found, found)
+        gains = torch.as_tensor(score, dtype=torch.float64).flatten()
+        if float(gains.mean()) > self.best:
+            self.best, self.best_gains, self.stale = float(gains.mean()), gains, 0
+        else:
+            self.stale += 1
+        if not self.stale or (self.stage.keep_start and not ahead(self.best_gains, gains)):
             self.best_weights = {
                 name: value.detach().clone() for name, value in self.network.state_dict().items()
             }
-        else:
-            self.stale += 1
         return metric
 
     def settle(self) -> None:

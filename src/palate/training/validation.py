@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from palate._options import RunOptions
 from palate.data.histories import Histories
 from palate.data.time_gaps import gaps_of
+from palate.ops.similarity import as_dot_product
 from palate.ops.topk import topk
 from palate.training.network import TasteNetwork
 
@@ -18,6 +22,8 @@ K = 10
 MOST_HELD_OUT = 10_000
 #: Users held out at least, if there are twice as many: by fewer, chance would choose the epoch.
 FEWEST_HELD_OUT = 100
+#: Held-out users from which on the first ten places of each say enough.
+MANY_HELD_OUT = 500
 
 
 @dataclass(frozen=True)
@@ -97,14 +103,67 @@ def hold_out(
     return left, Holdout(*left.gather(users), histories.items[at], told, gaps)
 
 
-@torch.inference_mode()
-def validation_ndcg(network: TasteNetwork, holdout: Holdout, options: RunOptions) -> float:
-    """Rank the whole catalogue for each held-out event: the mean of ``1 / log2(1 + rank)``.
+class Validation(NamedTuple):
+    """What held-out events say of a network.
 
-    Viewed items are filtered, except where the held-out event itself is a repeat.
+    Attributes
+    ----------
+    ndcg : float
+        NDCG@10, of one event a user.
+    gains : float64 Tensor of shape (n_users,)
+        What the epoch is chosen by: of many users those that `ndcg` is the mean of, of few
+        :func:`whole_gains`.
+    """
+
+    ndcg: float
+    gains: Tensor
+
+
+def judge(network: TasteNetwork, holdout: Holdout, options: RunOptions) -> Validation:
+    """Judge a network that learns on by held-out events."""
+    gains = validation_gains(network, holdout, options)
+    few = len(gains) < MANY_HELD_OUT
+    return Validation(float(gains.mean()), whole_gains(network, holdout) if few else gains)
+
+
+@torch.inference_mode()
+def whole_gains(network: TasteNetwork, holdout: Holdout) -> Tensor:
+    """Return ``1 / log2(1 + rank)`` of each held-out event: float64 (n_users,), on the CPU.
+
+    That is :func:`validation_gains` without the cut after ten, beyond which most events of a few
+    users lie: all of them have a say.
     """
     vectors = network.catalogue()
-    total = 0.0
+    histories = holdout.indptr, holdout.items, holdout.people, holdout.gaps
+    users = network.encode_histories(vectors, *histories)
+    queries, rows = as_dot_product(users, vectors, network.metric)
+    gains = []
+    for place, target in enumerate(holdout.targets.tolist()):
+        scores = rows @ queries[place]
+        own = scores[target].clone()
+        viewed = holdout.items[holdout.indptr[place] : holdout.indptr[place + 1]]
+        scores[torch.from_numpy(viewed).to(scores.device)] = -torch.inf
+        gains.append(1 / math.log2(2 + int((scores > own).sum())))
+    return torch.tensor(gains, dtype=torch.float64)
+
+
+def validation_ndcg(network: TasteNetwork, holdout: Holdout, options: RunOptions) -> float:
+    """Return the mean of :func:`validation_gains`: NDCG@10, of one event a user."""
+    return float(validation_gains(network, holdout, options).mean())
+
+
+@torch.inference_mode()
+def validation_gains(network: TasteNetwork, holdout: Holdout, options: RunOptions) -> Tensor:
+    """Rank the whole catalogue for each held-out event: ``1 / log2(1 + rank)``, 0 beyond ten.
+
+    Viewed items are filtered, except where the held-out event itself is a repeat.
+
+    Returns
+    -------
+    float64 Tensor of shape (n_users,), on the CPU
+    """
+    vectors = network.catalogue()
+    gains = []
     size = options.inference_batch_size
     for start in range(0, len(holdout.targets), size):
         span = holdout.indptr[start : start + size + 1]
@@ -119,5 +178,5 @@ def validation_ndcg(network: TasteNetwork, holdout: Holdout, options: RunOptions
         found = topk(users, vectors, K, metric=network.metric, exclude=exclude).indices
         hit = found.cpu() == torch.from_numpy(targets)[:, None]
         discount = 1 / torch.log2(torch.arange(2, K + 2, dtype=torch.float64))
-        total += float((hit * discount).sum())
-    return total / len(holdout.targets)
+        gains.append((hit * discount).sum(1))
+    return torch.cat(gains)

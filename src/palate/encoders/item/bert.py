@@ -15,17 +15,11 @@ from palate.defaults import AUTO, check_real_or_auto
 from palate.encoders.item.content_cache import ContentCache
 from palate.encoders.item.finetuning import FINETUNE_MODES, set_trainable
 from palate.encoders.item.model_source import ModelSource, resolve_model
-from palate.encoders.item.reading import (
-    learn_whitening,
-    open_cache,
-    read_frozen,
-    read_live,
-    settled_rows,
-)
+from palate.encoders.item.reading import learn_whitening, open_cache, read_frozen, read_live
 from palate.encoders.item.text_model import POOLINGS, TextModel, load_text_model
 from palate.encoders.item.text_transformer import TextTransformerMixin
 from palate.exceptions import InvalidParameterError
-from palate.ops.whitening import whiten
+from palate.ops.whitening import recentred, whiten
 from palate.protocols import ItemModule
 
 # The spread of a content vector's entries at the start: near that of an id vector, so that neither
@@ -275,14 +269,12 @@ class BertItems(ItemModule):
     def settle(self, codes: Tensor) -> None:
         """Take the mean of the texts of `codes`, another domain, as that of all texts to come.
 
-        What all texts of a domain say says nothing. A BERT that training changes reads everything
-        anew, by one mean; a few texts have none.
+        What all texts of a domain say says nothing: see :func:`palate.ops.whitening.recentred`.
+        A BERT that training changes reads everything anew, by one mean; a few texts have none.
         """
         if self.is_live or len(codes) < _LEAST_OF_DOMAIN:
             return
-        rows, n_before = self.features[codes], len(self.features) - len(codes)
-        rows, *moved = settled_rows(self.spec, rows, n_before, self.mean, self.matrix)
-        self.mean, self.matrix = moved
+        rows, self.mean, self.matrix = recentred(self.features[codes], self.mean, self.matrix)
         self.features = self.features.index_copy(0, codes, rows)
 
     def encode_texts(self, texts: Sequence[str], context: RunOptions) -> Tensor:

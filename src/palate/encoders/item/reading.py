@@ -20,7 +20,7 @@ from palate.encoders.item.content_cache import ContentCache, cached_encode
 from palate.encoders.item.model_source import ModelSource
 from palate.encoders.item.text_model import TextModel, load_text_model
 from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
-from palate.ops.whitening import fit_whitening, recentred, rewhitened
+from palate.ops.whitening import fit_whitening
 
 #: Directions kept at most, unless a spec asks for more.
 MOST_COMPONENTS = 256
@@ -96,34 +96,6 @@ def learn_whitening(spec: Any, raw: np.ndarray) -> tuple[Tensor, Tensor]:
     return fit_whitening(
         torch.from_numpy(raw), n_components, power=power, unit_length=True, groups=groups
     )
-
-
-def settled_rows(
-    spec: Any, rows: Tensor, n_before: int, mean: Tensor, matrix: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Bring the whitened vectors of another domain to where a fit there would have them.
-
-    Where a spec whitens both catalogues in full, the domain is whitened by what is common there;
-    else what all of its texts have in common is taken away.
-
-    Parameters
-    ----------
-    spec : BertEncoder
-    rows : float Tensor of shape (n_rows, n_kept)
-    n_before : int
-        Items of the catalogue that the whitening was learned on.
-    mean, matrix : float Tensors
-        What whitened the rows.
-
-    Returns
-    -------
-    rows, mean, matrix
-        As :func:`palate.ops.whitening.rewhitened` or :func:`palate.ops.whitening.recentred`.
-    """
-    sizes = n_before, len(rows)
-    powers = [default_power(n) if spec.whitening == AUTO else spec.whitening for n in sizes]
-    whole = powers == [1, 1] and spec.whitening_groups == 1
-    return (rewhitened if whole else recentred)(rows, mean, matrix)
 
 
 @lru_cache(maxsize=2)
