@@ -115,8 +115,9 @@ class ModelHolder:
                 store.sweep()
                 self.log = EventLog(self._settings.state / "events")
             version = store.current()
-            if not self.log.last:
-                self.log.start_behind(version.watermark)
+            with self._writing:  # a first event may come this moment
+                if not self.log.last:
+                    self.log.start_behind(version.watermark)
             if self._live is None or version.name != self._live.version:
                 self._replace_by(version)
             return version

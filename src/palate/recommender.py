@@ -270,9 +270,13 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         """Learn on: new users, items and events; weights and optimiser go on from where they are.
 
         Only the ranking stage runs, on the whole histories of the users that X names and of some
-        of the others (`rehearsal`). Validation users are drawn among those; if no epoch improves
-        their NDCG@10, the weights stay. A single epoch keeps the learning rate where it is; of
-        more, it rises and falls as in `fit`.
+        of the others (`rehearsal`). Validation users are drawn among those; the weights of the
+        latest epoch are kept unless earlier ones, or those from before, are ahead by a standard
+        error over these users, of whom fewer than 500 are judged by all ranks. A single epoch
+        keeps the learning rate where it is; of more, it rises and falls as in `fit`. Where X meets
+        and `rehearsal` repeats nothing that is known, as in another domain, "auto" dropout and
+        batches are those of a fit on X alone, and next items are told from those of X and as many
+        others.
 
         Parameters
         ----------
@@ -290,8 +294,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             Attributes of new users, and new attributes of known ones: a user's latest row counts.
         epochs : int, default=None
             Most epochs, by default the parameter `epochs`. For "auto" as many as read a tenth of
-            what `fit` read, four at least and at most those of `fit`; where no item of X is known,
-            those of `fit`, or more where X is small, so that about 200 steps are taken.
+            what `fit` read, four at least and at most those of `fit`; where nothing known is met,
+            those of a fit on X alone.
 
         Returns
         -------

@@ -46,6 +46,17 @@ def opened(state, **settings):
     return holder
 
 
+def test_a_reload_waits_for_the_first_event_before_it_numbers_an_empty_log(state):
+    holder = opened(state)
+    with holder._writing:  # a first event is on its way to the log
+        thread = threading.Thread(target=holder.reload)
+        thread.start()
+        thread.join(0.3)
+        assert holder.log.append([events("new", ["i1"])]) == 1
+    thread.join()
+    assert [frame.sequence for frame in holder.log.read(0)] == [1]
+
+
 class Crash(BaseException):
     """Stands for the end of the process."""
 
