@@ -46,14 +46,20 @@ def opened(state, **settings):
     return holder
 
 
-def test_a_reload_waits_for_the_first_event_before_it_numbers_an_empty_log(state):
-    holder = opened(state)
-    with holder._writing:  # a first event is on its way to the log
-        thread = threading.Thread(target=holder.reload)
-        thread.start()
-        thread.join(0.3)
-        assert holder.log.append([events("new", ["i1"])]) == 1
-    thread.join()
+def test_a_reload_waits_for_the_first_event_before_it_numbers_an_empty_log(state, monkeypatch):
+    holder, fsync, reloads = opened(state), os.fsync, []
+
+    def reload_meanwhile(number):
+        if not reloads:
+            reloads.append(threading.Thread(target=holder.reload))
+            reloads[0].start()
+            reloads[0].join(0.3)
+        return fsync(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", reload_meanwhile)
+        holder.write([events("new", ["i1"])])
+        reloads[0].join()
     assert [frame.sequence for frame in holder.log.read(0)] == [1]
 
 
