@@ -10,6 +10,7 @@ from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.encoders.item.ids import IdEncoder
 from palate.encoders.user.gru import GRUEncoder
+from palate.plan import Plan
 from palate.training.network import TasteNetwork
 
 N_ITEMS, DIM = 11, 6
@@ -44,3 +45,23 @@ def chains():
     starts = np.repeat(rng.integers(0, N_ITEMS, 60), lengths)
     items = (starts + np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)) % N_ITEMS
     return Histories(indptr, items, n_users=60)
+
+
+@pytest.fixture
+def plan():
+    """Return a plan of three epochs over ids, without validation."""
+    return Plan(
+        user_encoder=GRUEncoder(dropout=0.1, max_length=5),
+        item_encoder=IdEncoder(),
+        ranker=None,
+        objective=None,
+        metric="cosine",
+        dim=8,
+        pretrain_epochs=0,
+        epochs=3,
+        batch_size=16,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        validation_fraction=0.0,
+        patience=None,
+    )

@@ -12,10 +12,7 @@ from palate._options import RunOptions
 from palate.data.batches import Batch
 from palate.data.items import ItemTable
 from palate.data.rehearsal import Meeting
-from palate.encoders.item.ids import IdEncoder
-from palate.encoders.user.gru import GRUEncoder
 from palate.learning import learn, learn_on
-from palate.plan import Plan
 from palate.protocols import ItemModule
 from palate.training import loop
 from palate.training.averaging import SNAPSHOTS, WeightAverage
@@ -165,27 +162,10 @@ def test_no_average_is_what_it_was():
     assert network.items.weight.item() == pytest.approx(7.0)
 
 
-PLAN = Plan(
-    user_encoder=GRUEncoder(dropout=0.1, max_length=5),
-    item_encoder=IdEncoder(),
-    ranker=None,
-    objective=None,
-    metric="cosine",
-    dim=8,
-    pretrain_epochs=0,
-    epochs=3,
-    batch_size=16,
-    learning_rate=0.01,
-    weight_decay=0.0,
-    validation_fraction=0.0,
-    patience=None,
-)
-
-
-def test_real_training_takes_the_same_path_under_the_average(chains, options):
+def test_real_training_takes_the_same_path_under_the_average(chains, options, plan):
     table = ItemTable.without_content(11)
-    plain = learn(PLAN, chains, table, 0, options)
-    smooth = learn(dataclasses.replace(PLAN, averaging=2.0), chains, table, 0, options)
+    plain = learn(plan, chains, table, 0, options)
+    smooth = learn(dataclasses.replace(plan, averaging=2.0), chains, table, 0, options)
     assert [r["loss"] for r in plain.records] == [r["loss"] for r in smooth.records]
     moments, others = plain.optimizer_state, smooth.optimizer_state
     assert all(torch.equal(moments[n][k], others[n][k]) for n in moments for k in moments[n])
@@ -196,8 +176,8 @@ def test_real_training_takes_the_same_path_under_the_average(chains, options):
     assert float((weight - averaged).norm() / weight.norm()) < 0.5
 
 
-def test_learning_on_starts_from_the_average(chains, options):
-    table, plan = ItemTable.without_content(11), dataclasses.replace(PLAN, averaging=1.0)
+def test_learning_on_starts_from_the_average(chains, options, plan):
+    table, plan = ItemTable.without_content(11), dataclasses.replace(plan, averaging=1.0)
     first = learn(plan, chains, table, 0, options)
     still = dataclasses.replace(plan, epochs=0)
     users = np.arange(chains.n_users)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,26 +12,7 @@ from palate import learning
 from palate.data.histories import CodedEvents, Histories
 from palate.data.items import ItemTable
 from palate.data.rehearsal import Meeting
-from palate.encoders.item.ids import IdEncoder
-from palate.encoders.user.gru import GRUEncoder
-from palate.plan import Plan
 from palate.training.pool import candidate_pool
-
-PLAN = Plan(
-    user_encoder=GRUEncoder(dropout=0.1, max_length=5),
-    item_encoder=IdEncoder(),
-    ranker=None,
-    objective=None,
-    metric="cosine",
-    dim=8,
-    pretrain_epochs=0,
-    epochs=1,
-    batch_size=16,
-    learning_rate=0.01,
-    weight_decay=0.0,
-    validation_fraction=0.2,
-    patience=None,
-)
 
 
 @pytest.mark.parametrize(("n_old", "n_more"), [(30, 4), (2, 2), (0, 0)])
@@ -51,10 +34,11 @@ def test_another_domain_and_as_many_of_the_rest(n_old, n_more):
 
 
 @pytest.mark.parametrize("all_is_new", [True, False])
-def test_learning_on_tells_items_from_the_pool(monkeypatch, chains, options, all_is_new):
+def test_learning_on_tells_items_from_the_pool(monkeypatch, chains, options, plan, all_is_new):
     """Where something is met, all items; where nothing is, twice the new ones."""
+    plan = dataclasses.replace(plan, epochs=1, validation_fraction=0.2)
     n_items = int(chains.items.max()) + 1
-    learned = learning.learn(PLAN, chains, ItemTable.without_content(n_items), 0, options)
+    learned = learning.learn(plan, chains, ItemTable.without_content(n_items), 0, options)
     pools = []
     run_stage = learning.run_stage
     monkeypatch.setattr(
@@ -65,7 +49,7 @@ def test_learning_on_tells_items_from_the_pool(monkeypatch, chains, options, all
     ).compact()
     assert isinstance(grown, Histories)
     learning.learn_on(
-        PLAN,
+        plan,
         learned.network,
         learned.optimizer_state,
         grown,

@@ -72,17 +72,17 @@ def with_averages(before: str, behind: str, *, content: bool) -> tuple[str, str]
     before = before.replace(f"{PREFIX}x", "rows")
     before += f"\n{PREFIX}x = Slice (rows, zeros, own_width, axis_2)\n"
     behind = behind.replace("user_vectors", "states") + _AVERAGES
-    behind += _unit("states") + _unit("means") + _MIXED
+    behind += unit_rows("states", "unit_states") + unit_rows("means", "unit_means") + _MIXED
     if not content:
         return before, behind + "user_vectors = Identity (tastes)"
-    return before, behind + _CONTENT + _unit("contents") + _MIXED_CONTENT
+    return before, behind + _CONTENT + unit_rows("contents", "unit_contents") + _MIXED_CONTENT
 
 
-def _unit(name: str) -> str:
-    """Return what makes ``unit_NAME`` of the rows of a matrix."""
+def unit_rows(name: str, into: str) -> str:
+    """Return what scales the rows of the matrix `name` to length 1: zeros stay zero."""
     return f"""
     length_{name} = ReduceL2 <keepdims = 1> ({name}, axis_1)
     divided_{name} = Div ({name}, length_{name})
     measurable_{name} = Greater (length_{name}, shortest)
-    unit_{name} = Where (measurable_{name}, divided_{name}, no_score)
+    {into} = Where (measurable_{name}, divided_{name}, no_score)
 """

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from palate._optional import require
-from palate.export._averages import PREFIX, with_averages
+from palate.export._averages import PREFIX, unit_rows, with_averages
 
 #: The smallest ONNX operator set in which everything below exists.
 OPSET = 18
@@ -81,15 +81,11 @@ _POOL = {
 """,
 }
 
-_UNIT = """
-    length = ReduceL2 <keepdims = 1> (user_vectors, axis_1)
-    unit = Div (user_vectors, length)
-    measurable = Greater (length, shortest)
-    queries = Where (measurable, unit, no_score)
-"""
-
 _ROUGH = {
-    "cosine": f"{_UNIT} rough = Gemm <transB = 1> (queries, catalogue)",
+    "cosine": f"""
+    {unit_rows("user_vectors", "queries")}
+    rough = Gemm <transB = 1> (queries, catalogue)
+""",
     "dot": """
     queries = Identity (user_vectors)
     rough = Gemm <transB = 1> (queries, catalogue)

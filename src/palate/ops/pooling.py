@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from palate.ops.similarity import as_divisors
+
 
 def last_prefixes(states: Tensor) -> Tensor:
     """Pool each prefix by its last state: the states themselves.
@@ -179,9 +181,7 @@ def inverse_lengths(table: Tensor, codes: Tensor, dim: int) -> Tensor:
     part = table[:, :dim]
     if len(codes) < len(part):
         part, codes = part[codes], torch.arange(len(codes), device=codes.device)
-    lengths = torch.linalg.vector_norm(part, dim=1)
-    short = lengths <= torch.finfo(table.dtype).tiny ** 0.5
-    return lengths.reciprocal().masked_fill(short, 0.0)[codes]
+    return as_divisors(torch.linalg.vector_norm(part, dim=1)).reciprocal()[codes]
 
 
 def at_last(prefixes: Tensor, lengths: Tensor) -> Tensor:

@@ -29,9 +29,20 @@ def unit_norm(x: Tensor, dim: int = -1) -> Tensor:
     >>> unit_norm(torch.tensor([3.0, 4.0]))
     tensor([0.6000, 0.8000])
     """
-    length = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
-    # Divided by infinity, not by something tiny: that gradient would overflow in the next product.
-    return x / length.where(length > torch.finfo(x.dtype).tiny ** 0.5, torch.inf)
+    return x / as_divisors(torch.linalg.vector_norm(x, dim=dim, keepdim=True))
+
+
+def as_divisors(lengths: Tensor) -> Tensor:
+    """Return lengths as what makes unit vectors: infinity where one is too short to be squared.
+
+    Not something tiny: that gradient would overflow in the next product.
+
+    Examples
+    --------
+    >>> as_divisors(torch.tensor([0.5, 0.0]))
+    tensor([0.5000,    inf])
+    """
+    return lengths.where(lengths > torch.finfo(lengths.dtype).tiny ** 0.5, torch.inf)
 
 
 def cosine(u: Tensor, v: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from palate.training.optimizer import (
 )
 from palate.training.schedule import rate_factor
 from palate.training.steps import Step
+from palate.training.validation import sure_lead
 
 logger = logging.getLogger(__name__)
 
@@ -139,9 +140,7 @@ def ahead(one: Tensor, other: Tensor) -> bool:
     >>> ahead(torch.tensor([1.0, 0.5, 1.0]), torch.tensor([0.0, 0.0, 0.5]))
     True
     """
-    lead = one - other
-    error = float(lead.std()) / len(lead) ** 0.5 if len(lead) > 1 else 0.0
-    return float(lead.mean()) >= error
+    return float(sure_lead(one - other)) >= 0
 
 
 class _Trainer:

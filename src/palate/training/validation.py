@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -121,48 +122,79 @@ class Validation(NamedTuple):
 
 def judge(network: TasteNetwork, holdout: Holdout, options: RunOptions) -> Validation:
     """Judge a network that learns on by held-out events."""
-    gains = validation_gains(network, holdout, options)
+    vectors = network.catalogue()
+    gains = validation_gains(network, vectors, holdout, options)
     few = len(gains) < MANY_HELD_OUT
-    return Validation(float(gains.mean()), whole_gains(network, holdout) if few else gains)
+    chosen_by = whole_gains(network, vectors, holdout) if few else gains
+    return Validation(float(gains.mean()), chosen_by)
+
+
+def sure_lead(lead: Tensor) -> Tensor:
+    """Return the mean of leads (n_users, ...) over users, less its standard error: (...).
+
+    Of one user there is no error.
+
+    Examples
+    --------
+    >>> sure_lead(torch.tensor([[1.0, 2.0], [3.0, 2.0]]))
+    tensor([1., 2.])
+    """
+    if len(lead) < 2:
+        return lead.mean(0)
+    return lead.mean(0) - lead.std(0) / len(lead) ** 0.5
+
+
+def hide_viewed(scores: Tensor, holdout: Holdout, places: Iterable[int]) -> None:
+    """Set what each held-out user has viewed to -inf in their row of scores, but for the target."""
+    for row, place in enumerate(places):
+        viewed = holdout.items[holdout.indptr[place] : holdout.indptr[place + 1]]
+        viewed = viewed[viewed != holdout.targets[place]]
+        scores[row, torch.from_numpy(viewed).to(scores.device)] = -torch.inf
 
 
 @torch.inference_mode()
-def whole_gains(network: TasteNetwork, holdout: Holdout) -> Tensor:
+def whole_gains(network: TasteNetwork, vectors: Tensor, holdout: Holdout) -> Tensor:
     """Return ``1 / log2(1 + rank)`` of each held-out event: float64 (n_users,), on the CPU.
 
     That is :func:`validation_gains` without the cut after ten, beyond which most events of a few
     users lie: all of them have a say.
     """
-    vectors = network.catalogue()
     histories = holdout.indptr, holdout.items, holdout.people, holdout.gaps
     users = network.encode_histories(vectors, *histories)
     queries, rows = as_dot_product(users, vectors, network.metric)
     gains = []
     for place, target in enumerate(holdout.targets.tolist()):
         scores = rows @ queries[place]
-        own = scores[target].clone()
-        viewed = holdout.items[holdout.indptr[place] : holdout.indptr[place + 1]]
-        scores[torch.from_numpy(viewed).to(scores.device)] = -torch.inf
-        gains.append(1 / math.log2(2 + int((scores > own).sum())))
+        hide_viewed(scores[None], holdout, [place])
+        gains.append(1 / math.log2(2 + int((scores > scores[target]).sum())))
     return torch.tensor(gains, dtype=torch.float64)
 
 
 def validation_ndcg(network: TasteNetwork, holdout: Holdout, options: RunOptions) -> float:
     """Return the mean of :func:`validation_gains`: NDCG@10, of one event a user."""
-    return float(validation_gains(network, holdout, options).mean())
+    return float(validation_gains(network, network.catalogue(), holdout, options).mean())
 
 
 @torch.inference_mode()
-def validation_gains(network: TasteNetwork, holdout: Holdout, options: RunOptions) -> Tensor:
+def validation_gains(
+    network: TasteNetwork, vectors: Tensor, holdout: Holdout, options: RunOptions
+) -> Tensor:
     """Rank the whole catalogue for each held-out event: ``1 / log2(1 + rank)``, 0 beyond ten.
 
     Viewed items are filtered, except where the held-out event itself is a repeat.
+
+    Parameters
+    ----------
+    network : TasteNetwork
+    vectors : Tensor of shape (n_items, width)
+        Its catalogue.
+    holdout : Holdout
+    options : RunOptions
 
     Returns
     -------
     float64 Tensor of shape (n_users,), on the CPU
     """
-    vectors = network.catalogue()
     gains = []
     size = options.inference_batch_size
     for start in range(0, len(holdout.targets), size):

@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.ops.evidence import widened
 from palate.ops.similarity import unit_norm
 from palate.training.network import TasteNetwork
-from palate.training.validation import Holdout, K
+from palate.training.validation import Holdout, K, hide_viewed, sure_lead
 from palate.training.views import views_of
 
 #: What the averages count unless held-out users say otherwise.
@@ -115,10 +115,9 @@ def choose_weights(
         gains.append(_gains([v[part] for v in views], catalogue, some, places[part], pairs))
     table = torch.cat(gains).double()
     kept = 0 if usual is None else pairs.index(usual)
-    lead = table - table[:, [kept]]
-    if len(lead) < 2:  # of one user nothing is sure
+    if len(table) < 2:  # of one user nothing is sure
         return pairs[kept]
-    sure = lead.mean(0) - lead.std(0) / len(lead) ** 0.5
+    sure = sure_lead(table - table[:, [kept]])
     sure[kept] = 0.0
     return pairs[int(sure.argmax())]
 
@@ -162,10 +161,7 @@ def _gains(
     by_state, by_mean = states @ learned.T, means @ learned.T
     by_content = contents @ content.T
     targets = torch.from_numpy(holdout.targets[places]).to(states.device)
-    for row, place in enumerate(places):
-        viewed = holdout.items[holdout.indptr[place] : holdout.indptr[place + 1]]
-        viewed = viewed[viewed != holdout.targets[place]]
-        by_state[row, torch.from_numpy(viewed).to(states.device)] = -torch.inf
+    hide_viewed(by_state, holdout, places)
     columns = []
     for mean_weight, content_weight in pairs:
         scores = by_state + mean_weight * by_mean

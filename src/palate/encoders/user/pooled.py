@@ -41,13 +41,15 @@ class PooledEncoder(nn.Module):
         """Drop another share of activations for a while, where the network drops one share."""
         drops = [module for module in self.encoder.modules() if isinstance(module, nn.Dropout)]
         before = {module.p for module in drops}
-        one = isinstance(share, (int, float)) and len(before) == 1
+        if not isinstance(share, (int, float)) or len(before) != 1:
+            yield
+            return
         try:
-            for module in drops if one else []:
-                module.p = float(share)  # type: ignore[arg-type]
+            for module in drops:
+                module.p = float(share)
             yield
         finally:
-            for module in drops if one else []:
+            for module in drops:
                 (module.p,) = before
 
     def _pool(self, states: Tensor) -> Tensor:
