@@ -18,7 +18,7 @@ SMALL_ITEMS = 2_000
 _FEWEST_STEPS, _MOST_EPOCHS = 200, 60
 _MOST_EVENTS, _FEWEST_EPOCHS = 30_000_000, 5
 # Learning on may read this share of what `fit` reads, in this many epochs at least.
-_SHARE_ON, _FEWEST_ON = 0.1, 4
+_SHARE_ON, _FEWEST_ON = 0.1, 5
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def epochs_for(settings: Settings, n_events: int, n_users: int) -> int:
 def epochs_on(settings: Settings, n_events: int, n_learned: int) -> int:
     """Return the epochs in which learning on reads a tenth of what `fit` reads.
 
-    At least four, for a rate that rises and falls needs some, and at most those of `fit`.
+    At least five, for a rate that rises and falls needs some, and at most those of `fit`.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def epochs_on(settings: Settings, n_events: int, n_learned: int) -> int:
     Examples
     --------
     >>> [epochs_on(STANDALONE, 100_000, n) for n in (20, 50_000, 100_000)]
-    [30, 6, 4]
+    [30, 6, 5]
     """
     wanted = round(_SHARE_ON * settings.epochs * n_events / max(1, n_learned))
     return min(settings.epochs, max(_FEWEST_ON, wanted))

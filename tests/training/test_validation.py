@@ -93,6 +93,7 @@ def test_the_metric_is_that_of_a_loop(make_network, monkeypatch, metric, batch_s
     )
     options = RunOptions(device="cpu", inference_batch_size=batch_size)
     monkeypatch.setattr(validation, "K", 3)
+    monkeypatch.setattr(validation, "_BLOCK_SCORES", 2 * N)  # two users together, and one is left
     assert validation_ndcg(network, holdout, options) == pytest.approx(right / 5, abs=1e-9)
     # Few users are judged by all ranks, many by the first ones.
     found = judge(network, holdout, options)

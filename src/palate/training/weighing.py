@@ -24,7 +24,7 @@ FEWEST_USERS = 50
 MEAN_WEIGHTS = (0.0, 0.15, 0.3, 0.6, 1.0, 1.5)
 CONTENT_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
 # Users are left out beyond this many scores, and users taken together below this many.
-_MOST_SCORES, _BLOCK_SCORES = 4 * 10**8, 2**22
+_MOST_SCORES, _BLOCK_SCORES = 4 * 10**8, 2**20
 _ENOUGH_USERS = 500
 
 

@@ -10,7 +10,7 @@ from palate._options import RunOptions
 from palate._random import ModuleSeed
 from palate.data.items import ItemTable
 from palate.encoders.item.bert import BertEncoder, open_cache
-from palate.encoders.item.reading import learn_whitening
+from palate.encoders.item.reading import frozen_model, learn_whitening
 from palate.encoders.item.text_model import TextModel, load_text_model
 from palate.exceptions import InvalidParameterError, MissingContentError
 from palate.ops.whitening import fit_whitening
@@ -143,6 +143,14 @@ def test_the_second_build_runs_no_bert(folder, options):
     repeated = build(spec, RunOptions(device="cpu", cache=False), table(TITLES[:3] * 4))
     assert passes() - before == N + 3  # without a cache, each unique text runs once
     assert repeated(None).shape == (12, D)
+
+
+def test_what_read_the_catalogue_is_let_go_and_what_reads_later_stays(folder, options):
+    module = build(BertEncoder(folder), options)
+    assert not frozen_model.cache_info().currsize
+    module.encode_texts(["a lamp"], options)
+    assert frozen_model(module.source) is frozen_model(module.source)
+    assert frozen_model.cache_info().currsize == 1
 
 
 def test_extend_reads_new_rows_alone(folder, options):

@@ -72,6 +72,18 @@ def test_each_unique_text_runs_once(model):
     assert TextModel.n_encoded_ - before == 6
 
 
+@pytest.mark.parametrize(
+    ("room", "parts"),
+    # 43, 42, 5, 4 and 3 tokens: with room for fewer than one text it still runs alone.
+    [(86, [[3, 1], [4, 2, 0]]), (85, [[3], [1, 4], [2, 0]]), (9, [[3], [1], [4], [2, 0]])],
+)
+def test_a_batch_on_a_cpu_holds_so_many_tokens_a_thread(model, monkeypatch, room, parts):
+    texts = ["a " * n for n in (1, 40, 2, 41, 3)]
+    monkeypatch.setattr("palate.encoders.item.text_model._TOKENS_A_THREAD", room)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert [rows.tolist() for rows, _ in model.encode_batches(texts)] == parts
+
+
 def test_batches_are_of_similar_length(model):
     texts = ["a " * n for n in (1, 40, 2, 41, 3)]
     rows = [rows.tolist() for rows, _ in model.encode_batches(texts, batch_size=2)]

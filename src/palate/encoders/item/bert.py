@@ -15,7 +15,13 @@ from palate.defaults import AUTO, check_real_or_auto
 from palate.encoders.item.content_cache import ContentCache
 from palate.encoders.item.finetuning import FINETUNE_MODES, set_trainable
 from palate.encoders.item.model_source import ModelSource, resolve_model
-from palate.encoders.item.reading import learn_whitening, open_cache, read_frozen, read_live
+from palate.encoders.item.reading import (
+    forget_frozen,
+    learn_whitening,
+    open_cache,
+    read_frozen,
+    read_live,
+)
 from palate.encoders.item.text_model import POOLINGS, TextModel, load_text_model
 from palate.encoders.item.text_transformer import TextTransformerMixin
 from palate.exceptions import InvalidParameterError
@@ -203,6 +209,7 @@ class BertItems(ItemModule):
         self.texts: list[str] = items.texts(spec.text_columns) if self.is_live else []
         if state is None:
             raw = self._read(items.texts(spec.text_columns), context, open_cache(context))
+            forget_frozen()
             mean, matrix = learn_whitening(spec, raw.numpy())
             features = whiten(raw, mean, matrix)
         else:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from palate._memory import give_back_memory
 from palate._options import RunOptions
 from palate.data.frames import is_frame, open_frame, shown
 from palate.data.items import Items, ItemTable
@@ -102,6 +103,12 @@ def learn_whitening(spec: Any, raw: np.ndarray) -> tuple[Tensor, Tensor]:
 def frozen_model(source: ModelSource) -> TextModel:
     """Load a model once for all the encoders that only read with it."""
     return load_text_model(source)
+
+
+def forget_frozen() -> None:
+    """Let go of the models of :func:`frozen_model`, whose memory training can use."""
+    frozen_model.cache_clear()
+    give_back_memory()
 
 
 def open_cache(context: RunOptions) -> ContentCache | None:
