@@ -30,6 +30,7 @@ from palate.training.objectives import objective_for
 from palate.training.optimizer import OptimizerState
 from palate.training.pool import candidate_pool, seen_items
 from palate.training.steps import PretrainStep, RankingStep, Step
+from palate.training.transfer import move
 from palate.training.validation import Holdout, hold_out, judge, validation_ndcg
 from palate.training.weighing import weigh
 
@@ -157,20 +158,17 @@ def learn_on(
     seen = seen_items(histories, len(table))
     seen[: len(old)] |= old
     with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
-        network.items.extend(table, seen, options)
+        void: list[str] = []
+        if met.all_is_new:
+            void = move(network, plan.user_encoder, table, seen, options)
+        else:
+            network.items.extend(table, seen, options)
         network.seen = seen.to(network.seen.device)
         _check_content_weight(plan, network)
         if people is not None and len(people.texts) > len(network.people_texts):
             network.read_people(people.texts.array[len(network.people_texts) :].tolist(), options)
-        learned = Learned(network, [], copy.deepcopy(optimizer_state), correction)
-        if met.all_is_new:
-            # How sharply likes differ belongs to a catalogue, and here is another one.
-            network.restart_scale()
-            network.mean_weight = network.content_weight = 0.0
-            if network.people is None:  # attributes were read by the mean that there was
-                fresh = torch.ones_like(seen)
-                fresh[: len(old)] = seen[: len(old)] & ~old
-                network.items.settle(fresh.nonzero().flatten().to(network.seen.device))
+        past = {n: copy.deepcopy(m) for n, m in optimizer_state.items() if n not in void}
+        learned = Learned(network, [], past, correction)
         users = rehearsed(users, histories.n_users, met.n_more, torch_generator(seed, _REHEARSAL))
         draw = torch_generator(seed, _POOL)
         pool = candidate_pool(seen, histories.gather(users)[1] if met.all_is_new else None, draw)

@@ -100,8 +100,14 @@ class ItemModule(nn.Module):
         """
         raise NotImplementedError
 
-    def settle(self, codes: Tensor) -> None:
-        """Take the items of `codes` (n,) as another domain, of which nothing was known before."""
+    def settle(self, items: ItemTable, seen: Tensor, codes: Tensor, context: Any) -> list[str]:
+        """Grow as by :meth:`extend`, where the items of `codes` (n,) are another domain.
+
+        All new ones are among them, and nothing was learned from any. Returns the names of
+        parameters whose past, the optimiser's moments, is void.
+        """
+        self.extend(items, seen, context)
+        return []
 
     def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
         """Return vectors (n, dim) of free texts in the same space."""

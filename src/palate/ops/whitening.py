@@ -8,7 +8,6 @@ from torch import Tensor
 from palate._validation import check_int, check_real
 from palate.exceptions import InvalidInputError, InvalidParameterError
 
-_LEAST_LENGTH = 1e-3  # what is shorter is rounding
 _BLOCK = 8192  # rows converted to float64 at once: peak memory does not grow with N
 
 
@@ -155,42 +154,33 @@ def whiten(x: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:
     return (x.to(mean.dtype) - mean) @ matrix
 
 
-def recentred(rows: Tensor, mean: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Bring the whitened vectors of another domain to the middle.
-
-    What all of its texts have in common stands out against the mean of the domain that the
-    whitening was learned on, and makes them alike. Directions stay; where the rest is shorter than
-    whitened vectors are, 1 in the mean square, it is made as long.
+def rewhiten(rows: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> Tensor:
+    """Take whitened vectors to another whitening, without the vectors that they were made of.
 
     Parameters
     ----------
     rows : float Tensor of shape (n_rows, n_kept)
-        ``whiten(x, mean, matrix)`` of the domain's vectors x, at least one.
-    mean : float Tensor of shape (dim,)
-    matrix : float Tensor of shape (dim, n_kept)
+        ``whiten(x, *old)`` of some vectors x.
+    old, new : pairs of Tensors of shapes (n_features,) and (n_features, n_kept)
+        Means and matrices.
 
     Returns
     -------
-    rows : float Tensor of shape (n_rows, n_kept)
-        Of mean 0.
-    mean, matrix : float Tensors of the shapes given
-        Those that whiten x to these rows.
+    Tensor of shape (n_rows, n_kept of `new`)
+        ``whiten(x, *new)``, of the x nearest to the old mean: directions that `old` did not keep
+        are taken to be those of the mean.
 
     Examples
     --------
     >>> x = torch.tensor([[3.0, 1.0], [5.0, 1.0]])
-    >>> mean, matrix = torch.tensor([0.0, 1.0]), torch.tensor([[0.5], [0.0]])
-    >>> rows, mean, matrix = recentred(whiten(x, mean, matrix), mean, matrix)
-    >>> rows.tolist(), whiten(x, mean, matrix).tolist()
-    ([[-1.0], [1.0]], [[-1.0], [1.0]])
+    >>> old = torch.tensor([0.0, 1.0]), torch.tensor([[0.5], [0.0]])
+    >>> new = torch.tensor([4.0, 0.0]), torch.eye(2)
+    >>> rewhiten(whiten(x, *old), old, new)
+    tensor([[-1.,  1.],
+            [ 1.,  1.]])
     """
-    middle = rows.mean(0)
-    found = rows - middle
-    # The shift of the mean that the matrix turns into the middle.
-    moved = mean + (middle.double() @ torch.linalg.pinv(matrix.double())).to(mean)
-    length = float(found.square().sum(1).mean().sqrt())
-    factor = 1 / length if _LEAST_LENGTH < length < 1 else 1.0
-    return found * factor, moved, matrix * factor
+    back = torch.linalg.pinv(old[1].double()).to(old[1])
+    return whiten(old[0] + rows @ back, *new)
 
 
 def _check(x: Tensor, n_components: int, groups: int) -> None:

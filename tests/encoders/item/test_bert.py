@@ -9,8 +9,8 @@ from sklearn.base import clone
 from palate._options import RunOptions
 from palate._random import ModuleSeed
 from palate.data.items import ItemTable
-from palate.encoders.item.bert import BertEncoder, open_cache
-from palate.encoders.item.reading import frozen_model, learn_whitening
+from palate.encoders.item.bert import BertEncoder
+from palate.encoders.item.reading import frozen_model, learn_whitening, open_cache
 from palate.encoders.item.text_model import TextModel, load_text_model
 from palate.exceptions import InvalidParameterError, MissingContentError
 from palate.ops.whitening import fit_whitening
@@ -169,6 +169,48 @@ def test_extend_reads_new_rows_alone(folder, options):
     with torch.no_grad():
         by_text = module.encode_texts(TITLES, options)
         torch.testing.assert_close(by_text, module(None), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("whitening", [0.0, 1.0])
+def test_another_domain_is_whitened_by_itself_and_placed_as_it_was(
+    folder, options, monkeypatch, whitening
+):
+    monkeypatch.setattr("palate.encoders.item.bert_items._LEAST_OF_DOMAIN", 4)
+    module = build(BertEncoder(folder, whitening=whitening), options, table(TITLES[:7]))
+    width, other = module.text_width, copy.deepcopy(module)
+    known = module.features.clone()
+    seen, codes = torch.ones(N, dtype=torch.bool), torch.arange(7, N)
+    other.extend(table(), seen, options)
+    with torch.no_grad():
+        expected, places = other(codes), other(torch.arange(7))
+        void = module.settle(table(), seen, codes, options)
+        assert void == ["projection.weight", "projection.bias"]
+        torch.testing.assert_close(module(codes), expected, rtol=0, atol=2e-3)
+    rows = module.features[codes]
+    assert module.features.shape == (N, width)  # four texts have three directions: others are zeros
+    assert (rows.abs().sum(0) > 1e-6).sum() == 3
+    np.testing.assert_allclose(rows.mean(0), 0, atol=1e-6)
+    assert float(rows.square().sum(1).mean()) == pytest.approx(1, abs=1e-5)
+    raw = load_text_model(folder).encode(TITLES)
+    by_hand = (raw - module.mean.numpy()) @ module.matrix.numpy()
+    np.testing.assert_allclose(rows, by_hand[7:], atol=1e-4)
+    # Six directions hold all of seven texts: the known ones are what they would be.
+    assert known.shape == (7, 6)
+    np.testing.assert_allclose(module.features[:7], by_hand[:7], atol=1e-3)
+    assert places.shape == (7, D)
+
+
+@pytest.mark.parametrize("n_texts", [3, 4], ids=["few texts", "live"])
+def test_else_another_domain_is_read_as_the_first(folder, options, monkeypatch, n_texts):
+    monkeypatch.setattr("palate.encoders.item.bert_items._LEAST_OF_DOMAIN", 4)
+    spec = BertEncoder(folder, finetune="last" if n_texts == 4 else "frozen")
+    module = build(spec, options, table(TITLES[:7]))
+    other, seen = copy.deepcopy(module), torch.ones(7 + n_texts, dtype=torch.bool)
+    other.extend(table(TITLES[: 7 + n_texts]), seen, options)
+    codes = torch.arange(7, 7 + n_texts)
+    assert module.settle(table(TITLES[: 7 + n_texts]), seen, codes, options) == []
+    assert torch.equal(module.features, other.features)
+    assert torch.equal(module.mean, other.mean)
 
 
 def test_free_texts_share_the_space_and_leave_nothing_on_disk(folder, options):

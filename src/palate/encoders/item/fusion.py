@@ -157,10 +157,13 @@ class FusedItems(ItemModule):
         for part in self.parts:
             part.extend(items, seen, context)  # type: ignore[operator]
 
-    def settle(self, codes: Tensor) -> None:
-        """Tell every part that the items of `codes` are another domain."""
-        for part in self.parts:
-            part.settle(codes)  # type: ignore[operator]
+    def settle(self, items: ItemTable, seen: Tensor, codes: Tensor, context: Any) -> list[str]:
+        """Grow every part, and tell it that the items of `codes` are another domain."""
+        void = []
+        for place, part in enumerate(self.parts):
+            names = part.settle(items, seen, codes, context)  # type: ignore[operator]
+            void += [f"parts.{place}.{name}" for name in names]
+        return void
 
     def encode_texts(self, texts: Sequence[str], context: Any) -> Tensor:
         """Return the sum of what the parts that take text make of `texts`."""

@@ -57,7 +57,9 @@ def default_components(n_items: int, power: float = 1.0) -> int:
     return min(MOST_COMPONENTS, max(16, n_items // 8)) if power else MOST_COMPONENTS
 
 
-def learn_whitening(spec: Any, raw: np.ndarray) -> tuple[Tensor, Tensor]:
+def learn_whitening(
+    spec: Any, raw: np.ndarray, power: float | None = None, most: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the mean and the matrix by which a spec whitens the vectors of texts.
 
     Parameters
@@ -66,6 +68,10 @@ def learn_whitening(spec: Any, raw: np.ndarray) -> tuple[Tensor, Tensor]:
         Of which `n_components`, `whitening` and `whitening_groups` count.
     raw : float32 ndarray of shape (n_texts, hidden)
         Pooled vectors, at least one.
+    power : float, default=None
+        What "auto" stands for; by default it goes by the number of texts.
+    most : int, default=None
+        Directions kept at most.
 
     Returns
     -------
@@ -91,8 +97,12 @@ def learn_whitening(spec: Any, raw: np.ndarray) -> tuple[Tensor, Tensor]:
             f"whitening_groups must divide {raw.shape[1]}, the width of the model's vectors; "
             f"got {groups}."
         )
-    power = default_power(len(raw)) if spec.whitening == AUTO else spec.whitening
+    if spec.whitening != AUTO:
+        power = spec.whitening
+    elif power is None:
+        power = default_power(len(raw))
     n_components = spec.n_components or max(default_components(len(raw), power), groups)
+    n_components = n_components if most is None else min(n_components, most)
     # Vectors of length about 1: Adam then moves content and ids at the same pace.
     return fit_whitening(
         torch.from_numpy(raw), n_components, power=power, unit_length=True, groups=groups
