@@ -66,6 +66,13 @@ def test_windows_do_not_matter(model, monkeypatch):
     np.testing.assert_allclose(model.encode(TEXTS, batch_size=2), expected, atol=2e-5)
 
 
+def test_how_many_are_tokenized_at_once_does_not_matter(model, monkeypatch):
+    expected = model.tokens.ids(TEXTS, 9)
+    assert len(expected) == 7 and max(map(len, expected)) == 9
+    monkeypatch.setattr("palate.encoders.item.tokens._AT_ONCE", 3)
+    assert model.tokens.ids(TEXTS, 9) == expected
+
+
 def test_each_unique_text_runs_once(model):
     before = TextModel.n_encoded_
     model.encode([*TEXTS, *TEXTS])

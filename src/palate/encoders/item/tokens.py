@@ -14,6 +14,8 @@ from palate.exceptions import InvalidInputError
 
 # A fast tokenizer refuses two threads at once. One lock for all: models stay copyable.
 _TOKENIZING = ForkedLock()
+# Of each text a tokenizer keeps more than ids until it has read all that it was given.
+_AT_ONCE = 256
 
 
 class TextTokenizer:
@@ -50,15 +52,18 @@ class TextTokenizer:
         check_int("max_tokens", max_tokens, minimum=3)
         if not len(texts):
             return []
-        with _TOKENIZING:
-            rows = self.tokenizer(
-                [_valid_unicode(text) for text in texts],
-                truncation=True,
-                max_length=min(max_tokens, self.max_length),
-                padding=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )["input_ids"]
+        rows: list[list[int]] = []
+        for start in range(0, len(texts), _AT_ONCE):
+            part = [_valid_unicode(text) for text in texts[start : start + _AT_ONCE]]
+            with _TOKENIZING:
+                rows += self.tokenizer(
+                    part,
+                    truncation=True,
+                    max_length=min(max_tokens, self.max_length),
+                    padding=False,
+                    return_attention_mask=False,
+                    return_token_type_ids=False,
+                )["input_ids"]
         # A tokenizer without special tokens turns "" into nothing: a padding token stands in.
         return [row or [self.pad_id] for row in rows]
 
