@@ -168,7 +168,8 @@ def learn_on(
         if people is not None and len(people.texts) > len(network.people_texts):
             network.read_people(people.texts.array[len(network.people_texts) :].tolist(), options)
         past = {n: copy.deepcopy(m) for n, m in optimizer_state.items() if n not in void}
-        learned = Learned(network, [], past, correction)
+        # A correction goes by the content that there was.
+        learned = Learned(network, [], past, None if void else correction)
         users = rehearsed(users, histories.n_users, met.n_more, torch_generator(seed, _REHEARSAL))
         draw = torch_generator(seed, _POOL)
         pool = candidate_pool(seen, histories.gather(users)[1] if met.all_is_new else None, draw)

@@ -67,7 +67,9 @@ def test_the_parts_hear_which_items_nothing_was_learned_from(make_network, optio
 
 
 @pytest.mark.parametrize("all_is_new", [True, False])
-def test_moments_of_what_is_void_are_dropped(monkeypatch, chains, options, plan, all_is_new):
+def test_moments_and_corrections_of_what_is_void_are_dropped(
+    monkeypatch, chains, options, plan, all_is_new
+):
     plan = dataclasses.replace(plan, epochs=1)
     learned = learning.learn(plan, chains, ItemTable.without_content(N), 0, options)
     assert "items.weight" in learned.optimizer_state
@@ -88,9 +90,10 @@ def test_moments_of_what_is_void_are_dropped(monkeypatch, chains, options, plan,
     met = Meeting(0, 0) if all_is_new else Meeting(1, 1)
     table = ItemTable.without_content(N + 3)
     users = np.array([chains.n_users])
-    learning.learn_on(
-        plan, learned.network, learned.optimizer_state, grown, users, met, table, 0, options
-    )
+    given = learned.network, learned.optimizer_state, grown, users, met, table, 0, options
+    correction = object()
+    found = learning.learn_on(plan, *given, correction=correction)
+    assert found.correction is (None if all_is_new else correction)
     void = {"items.weight"} if all_is_new else set()
     assert taken == [set(before.optimizer_state) - void]
     # What was given is as it was.
