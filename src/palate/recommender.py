@@ -275,8 +275,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         error over these users, of whom fewer than 500 are judged by all ranks. A single epoch
         keeps the learning rate where it is; of more, it rises and falls as in `fit`. Where X meets
         and `rehearsal` repeats nothing that is known, as in another domain, "auto" dropout and
-        batches are those of a fit on X alone, and next items are told from those of X and as many
-        others.
+        batches are those of a fit on X alone, next items are told from those of X and as many
+        others, texts are whitened by those of X, and the user encoder starts halfway to a fresh
+        one.
 
         Parameters
         ----------
@@ -294,7 +295,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             Attributes of new users, and new attributes of known ones: a user's latest row counts.
         epochs : int, default=None
             Most epochs, by default the parameter `epochs`. For "auto" as many as read a tenth of
-            what `fit` read, four at least and at most those of `fit`; where nothing known is met,
+            what `fit` read, five at least and at most those of `fit`; where nothing known is met,
             those of a fit on X alone.
 
         Returns

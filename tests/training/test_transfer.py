@@ -34,8 +34,8 @@ def test_the_user_encoder_is_drawn_halfway_to_a_fresh_one(make_network, options)
     seen = torch.ones(N + MORE, dtype=torch.bool)
     assert moved(network, spec, options, seen) == []
     with ModuleSeed(5):
-        network_of = copy.deepcopy(before)
-        network_of.items.extend(ItemTable.without_content(N + MORE), seen, options)
+        # New ids are drawn first.
+        copy.deepcopy(before).items.extend(ItemTable.without_content(N + MORE), seen, options)
         fresh = PooledEncoder(spec, DIM)
     found = dict(network.users.named_parameters())
     other = dict(fresh.named_parameters())

@@ -10,7 +10,7 @@ import torch
 
 from palate.encoders.user.gru import GRUEncoder
 from palate.protocols import ItemModule
-from palate.training import weighing
+from palate.training import validation, weighing
 from palate.training.validation import Holdout
 from palate.training.weighing import choose_weights, news, weigh
 
@@ -82,7 +82,7 @@ def ndcgs(network, holdout: Holdout, a: float, b: float) -> list[float]:
 
 @pytest.mark.parametrize("block_scores", [3 * N, 10**6])
 def test_the_pair_is_the_best_of_all_by_loops(make_network, monkeypatch, block_scores):
-    monkeypatch.setattr(weighing, "_BLOCK_SCORES", block_scores)
+    monkeypatch.setattr(validation, "_BLOCK_SCORES", block_scores)
     network = make_network(items=Read(), seen=torch.ones(N, dtype=torch.bool)).eval()
     holdout = make_holdout(80)
     means, contents = (0.0, 0.4, 2.0), (0.0, 0.3, 1.5, 6.0)

@@ -12,8 +12,9 @@ _LEAST = 1e-12  # where there is nothing but zeros
 def fit_affine(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the weight and bias by which ``x @ weight.T + bias`` is nearest to `y`.
 
-    Least squares with a ridge of a ten-thousandth of a column's mean square (Hoerl and Kennard,
-    "Ridge Regression", Technometrics, 1970), in float64: columns of zeros get weights of zero.
+    Least squares with a ridge (Hoerl and Kennard, "Ridge Regression", Technometrics, 1970) of a
+    ten-thousandth of what the squares of a centred column sum to, in the mean of columns, in
+    float64: columns of zeros get weights of zero.
 
     Parameters
     ----------

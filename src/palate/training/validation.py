@@ -24,7 +24,7 @@ MOST_HELD_OUT = 10_000
 FEWEST_HELD_OUT = 100
 #: Held-out users from which on the first ten places of each say enough.
 MANY_HELD_OUT = 500
-_BLOCK_SCORES = 2**20  # of users taken together
+_BLOCK_SCORES = 2**20  # of users taken together, where all items are scored
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,22 @@ def hide_viewed(scores: Tensor, holdout: Holdout, places: Iterable[int]) -> None
         scores[row, torch.from_numpy(viewed).to(scores.device)] = -torch.inf
 
 
+def users_at_once(n_items: int) -> int:
+    """Return how many users to score all items for at once."""
+    return max(1, _BLOCK_SCORES // n_items)
+
+
+def n_ahead(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return how many items (n_rows,) are scored above each row's target.
+
+    Examples
+    --------
+    >>> n_ahead(torch.tensor([[0.3, 0.1, 0.2], [0.3, 0.1, 0.2]]), torch.tensor([1, 0]))
+    tensor([2, 0])
+    """
+    return (scores > scores.gather(1, targets[:, None])).sum(1)
+
+
 @torch.inference_mode()
 def whole_gains(network: TasteNetwork, vectors: Tensor, holdout: Holdout) -> Tensor:
     """Return ``1 / log2(1 + rank)`` of each held-out event: float64 (n_users,), on the CPU.
@@ -164,11 +180,10 @@ def whole_gains(network: TasteNetwork, vectors: Tensor, holdout: Holdout) -> Ten
     queries, rows = as_dot_product(users, vectors, network.metric)
     targets = torch.from_numpy(holdout.targets).to(rows.device)
     gains = []
-    for places in torch.arange(len(targets)).split(max(1, _BLOCK_SCORES // len(rows))):
+    for places in torch.arange(len(targets)).split(users_at_once(len(rows))):
         scores = queries[places] @ rows.T
         hide_viewed(scores, holdout, places.tolist())
-        right = scores.gather(1, targets[places, None])
-        better = (scores > right).sum(1).cpu()
+        better = n_ahead(scores, targets[places]).cpu()
         gains.append(1 / torch.log2(better.double() + 2))
     return torch.cat(gains)
 

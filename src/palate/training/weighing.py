@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.ops.evidence import widened
 from palate.ops.similarity import unit_norm
 from palate.training.network import TasteNetwork
-from palate.training.validation import Holdout, K, hide_viewed, sure_lead
+from palate.training.validation import Holdout, K, hide_viewed, n_ahead, sure_lead, users_at_once
 from palate.training.views import views_of
 
 #: What the averages count unless held-out users say otherwise.
@@ -23,8 +23,8 @@ MANY_USERS = 500
 FEWEST_USERS = 50
 MEAN_WEIGHTS = (0.0, 0.15, 0.3, 0.6, 1.0, 1.5)
 CONTENT_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
-# Users are left out beyond this many scores, and users taken together below this many.
-_MOST_SCORES, _BLOCK_SCORES = 4 * 10**8, 2**20
+# Users are left out beyond this many scores.
+_MOST_SCORES = 4 * 10**8
 _ENOUGH_USERS = 500
 
 
@@ -109,7 +109,7 @@ def choose_weights(
     histories = some.indptr, some.items, some.people, some.gaps
     views = [unit_norm(view) for view in views_of(network, rows, *histories)]
     places = np.arange(len(some.targets))
-    size = max(1, _BLOCK_SCORES // len(vectors))
+    size = users_at_once(len(vectors))
     for start in range(0, len(places), size):
         part = slice(start, start + size)
         gains.append(_gains([v[part] for v in views], catalogue, some, places[part], pairs))
@@ -167,6 +167,6 @@ def _gains(
         scores = by_state + mean_weight * by_mean
         if content_weight:
             scores += content_weight * by_content
-        better = (scores > scores.gather(1, targets[:, None])).sum(1)
+        better = n_ahead(scores, targets)
         columns.append(torch.where(better < K, 1 / torch.log2(better + 2.0), 0.0))
     return torch.stack(columns, 1)

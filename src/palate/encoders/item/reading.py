@@ -117,8 +117,9 @@ def frozen_model(source: ModelSource) -> TextModel:
 
 def forget_frozen() -> None:
     """Let go of the models of :func:`frozen_model`, whose memory training can use."""
-    frozen_model.cache_clear()
-    give_back_memory()
+    if frozen_model.cache_info().currsize:
+        frozen_model.cache_clear()
+        give_back_memory()
 
 
 def open_cache(context: RunOptions) -> ContentCache | None:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from palate._memory import give_back_memory
 from palate._validation import check_choice, check_int
 from palate.encoders.item.model_source import ModelSource, resolve_model
-from palate.encoders.item.tokens import TextTokenizer, check_texts
+from palate.encoders.item.tokens import TextTokenizer, check_texts, cut_batches
 
 POOLINGS = ("mean", "cls")
 
@@ -177,7 +177,8 @@ class TextModel:
                 # Longest first: what does not fit in memory fails in the first batch.
                 lengths = np.array([len(row) for row in ids])
                 order = np.argsort(-lengths, kind="stable")
-                for n_done, part in enumerate(_parts(lengths[order], batch_size, device), 1):
+                parts = cut_batches(lengths[order], batch_size, _room(device))
+                for n_done, part in enumerate(parts, 1):
                     rows = order[part]
                     batch = self.tokens.pad([ids[row] for row in rows])
                     yield start + rows, self._run(batch, pooling, device)
@@ -191,17 +192,6 @@ class TextModel:
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with _evaluating(self.model), torch.inference_mode():
             return self.pool(batch, pooling).float().cpu().numpy()
-
-
-def _parts(lengths: np.ndarray, batch_size: int, device: str | torch.device) -> Iterator[slice]:
-    """Cut texts of falling lengths into batches."""
-    on_cpu = torch.device(device).type == "cpu"
-    room = _TOKENS_A_THREAD * torch.get_num_threads() if on_cpu else math.inf
-    at = 0
-    while at < len(lengths):
-        size = int(min(batch_size, max(1, room // lengths[at])))
-        yield slice(at, at + size)
-        at += size
 
 
 def load_text_model(source: ModelSource | str) -> TextModel:
@@ -261,6 +251,12 @@ def forward_pooled(
         return hidden[:, 0]
     mask = attention_mask.to(hidden.dtype).unsqueeze(-1)
     return (hidden * mask).sum(1) / mask.sum(1).clamp_min(1.0)
+
+
+def _room(device: str | torch.device) -> float:
+    """Return the tokens that run at once."""
+    on_cpu = torch.device(device).type == "cpu"
+    return _TOKENS_A_THREAD * torch.get_num_threads() if on_cpu else math.inf
 
 
 @contextmanager
