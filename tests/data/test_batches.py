@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.data.batches import cut_windows, iterate_batches, pad_recent
+from palate.data.batches import cut_windows, iterate_batches
 from palate.data.histories import Histories
 
 
@@ -112,13 +112,3 @@ def test_a_batch_moves_whole():
     batch = next(iterate_batches(windows, 2, generator())).to(torch.device("meta"))
     assert batch.gaps is None
     assert {part.device.type for part in vars(batch).values() if part is not None} == {"meta"}
-
-
-def test_recent_events_are_padded_on_the_right():
-    codes, mask = pad_recent(np.array([0, 3, 3, 4]), np.array([5, 6, 7, 8]), 2)
-    assert codes.tolist() == [[6, 7], [0, 0], [8, 0]]
-    assert mask.tolist() == [[True, True], [False, False], [True, False]]
-    codes, mask = pad_recent(np.array([0, 0, 0]), np.empty(0, np.int64), 4)
-    assert codes.tolist() == [[0], [0]]
-    assert codes.dtype == torch.int64
-    assert not mask.any()

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palate.data.batches import pad_recent
 from palate.data.histories import Histories
+from palate.data.padding import pad_recent
 from palate.ops.similarity import unit_norm
 from palate.ops.topk import topk
 from palate.training.network import TasteNetwork

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palate.data.batches import pad_before
 from palate.data.histories import ranges
+from palate.data.padding import cut_rows, pad_before, steps_at_once
 from palate.ops.pooling import fading_bags, inverse_lengths
 from palate.ops.similarity import unit_norm
 
 #: What an event counts in the plain averages of a history, beside the event after it.
 KEPT = 0.8
-# Histories encoded at once, sorted by length: little padding and bounded activations.
-_ENCODE_ROWS = 256
+# Histories encoded at once, sorted by length: little padding and bounded activations. On a CPU, so
+# few steps a thread that what one layer leaves is near when the next one reads it.
+_ENCODE_ROWS, _STEPS_A_THREAD = 256, 4_096
 
 
 def views_of(
@@ -77,9 +78,10 @@ def padded(
     own = vectors[:, : network.dim]
     lengths = np.minimum(np.diff(indptr), network.room)
     led = np.zeros(len(lengths), np.int64) if people is None else (people >= 0).astype(np.int64)
-    order = np.argsort(lengths + led, kind="stable")
-    for start in range(0, len(order), _ENCODE_ROWS):
-        rows = order[start : start + _ENCODE_ROWS]
+    order = np.argsort(-(lengths + led), kind="stable")
+    n_steps = steps_at_once(vectors.device, _STEPS_A_THREAD)
+    for part in cut_rows((lengths + led)[order], _ENCODE_ROWS, n_steps):
+        rows = order[part]
         places = indptr[rows + 1], lengths[rows], led[rows]
         codes, mask = pad_before(items, *places)
         inputs, mask = own[codes.to(vectors.device)], mask.to(vectors.device)

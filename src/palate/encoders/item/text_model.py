@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from tqdm.auto import tqdm
 
 from palate._memory import give_back_memory
 from palate._validation import check_choice, check_int
+from palate.data.padding import cut_rows, steps_at_once
 from palate.encoders.item.model_source import ModelSource, resolve_model
-from palate.encoders.item.tokens import TextTokenizer, check_texts, cut_batches
+from palate.encoders.item.tokens import TextTokenizer, check_texts
 
 POOLINGS = ("mean", "cls")
 
@@ -177,7 +177,8 @@ class TextModel:
                 # Longest first: what does not fit in memory fails in the first batch.
                 lengths = np.array([len(row) for row in ids])
                 order = np.argsort(-lengths, kind="stable")
-                parts = cut_batches(lengths[order], batch_size, _room(device))
+                n_steps = steps_at_once(device, _TOKENS_A_THREAD)
+                parts = cut_rows(lengths[order], batch_size, n_steps)
                 for n_done, part in enumerate(parts, 1):
                     rows = order[part]
                     batch = self.tokens.pad([ids[row] for row in rows])
@@ -251,12 +252,6 @@ def forward_pooled(
         return hidden[:, 0]
     mask = attention_mask.to(hidden.dtype).unsqueeze(-1)
     return (hidden * mask).sum(1) / mask.sum(1).clamp_min(1.0)
-
-
-def _room(device: str | torch.device) -> float:
-    """Return the tokens that run at once."""
-    on_cpu = torch.device(device).type == "cpu"
-    return _TOKENS_A_THREAD * torch.get_num_threads() if on_cpu else math.inf
 
 
 @contextmanager

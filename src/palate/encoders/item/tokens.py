@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,23 +93,6 @@ class TextTokenizer:
         """The padding token, or 0 for a tokenizer without one (padding is masked anyway)."""
         pad = self.tokenizer.pad_token_id
         return 0 if pad is None else int(pad)
-
-
-def cut_batches(lengths: np.ndarray, batch_size: int, room: float) -> Iterator[slice]:
-    """Cut texts of falling lengths (n,) into batches of so many texts and, padded, tokens at most.
-
-    A text of more tokens than there is `room` for runs alone.
-
-    Examples
-    --------
-    >>> list(cut_batches(np.array([9, 4, 4, 1]), batch_size=2, room=8))
-    [slice(0, 1, None), slice(1, 3, None), slice(3, 4, None)]
-    """
-    at = 0
-    while at < len(lengths):
-        size = int(min(batch_size, max(1, room // lengths[at])))
-        yield slice(at, min(at + size, len(lengths)))
-        at += size
 
 
 def check_texts(texts: Sequence[str]) -> None:
