@@ -24,7 +24,7 @@ _LOADING = threading.Lock()  # transformers' verbosity is global while a model l
 _COUNTING = threading.Lock()
 _WINDOW = 16_384  # texts tokenized at once: memory does not grow with the number of texts
 # Tokens that run at once on each thread of a CPU: more take memory and no less time.
-_TOKENS_A_THREAD = 2_048
+_TOKENS_A_THREAD = 512
 _TIDY = 4  # batches, each of another length, after which their memory is given back
 
 
@@ -110,7 +110,7 @@ class TextModel:
             Tokens kept of each text, at least 3.
         batch_size : int, default=64
             Texts that run at once at most; long ones are fewer on a CPU, where a batch holds up
-            to 2,048 tokens a thread.
+            to 512 tokens a thread.
         device : str or torch.device, default="cpu"
             Where the model runs.
         progress : bool, default=False

@@ -15,7 +15,7 @@ from palate.exceptions import InvalidInputError
 # A fast tokenizer refuses two threads at once. One lock for all: models stay copyable.
 _TOKENIZING = ForkedLock()
 # Of each text a tokenizer keeps more than ids until it has read all that it was given.
-_AT_ONCE = 256
+_AT_ONCE = 64
 
 
 class TextTokenizer:
