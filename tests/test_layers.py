@@ -21,7 +21,7 @@ RANKS = {
             "data metrics model_selection datasets defaults",
             "encoders ranking",
             "training queries reranking",
-            "_parts _inputs plan serving answering blending learning _estimator",
+            "_parts _inputs _results plan serving answering blending learning _estimator",
             "persistence baselines",
             "recommender",
             "history_encoder",

@@ -15,16 +15,14 @@ from torch import Tensor
 
 from palate._estimator import (
     check_columns,
-    library_named,
     note_columns,
-    padded_ids,
-    result_table,
     score,
     tags,
     users_of_rows,
 )
 from palate._inputs import code_interactions, is_histories
 from palate._options import RunOptions
+from palate._results import library_named, padded_ids, result_table
 from palate._validation import check_int
 from palate.data.frames import native_namespace
 from palate.data.histories import Histories

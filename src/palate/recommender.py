@@ -17,6 +17,7 @@ from palate._inputs import code_list, is_histories
 from palate._options import RunOptions
 from palate._parts import NamedPartsMixin
 from palate._random import draw_seed
+from palate._results import library_named, padded_ids, result_table
 from palate._threads import ForkedLock, with_n_jobs
 from palate._validation import check_choice, check_int, check_path, check_real
 from palate.data.frames import native_namespace, shown
@@ -491,7 +492,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             popularity_weight=popular,
             trend_weight=trend,
         )
-        return estimator.result_table(
+        return result_table(
             {"user_id": queries.labels}, scores, codes, serving.items, self._library
         )
 
@@ -526,9 +527,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         ids, targets, unknown = estimator.known_items(item_ids, serving.items)
         report_unsupported("items", unknown, on_unsupported_targets)
         scores, codes = serving.similar_items(targets, k, filter_itself=filter_itself)
-        return estimator.result_table(
-            {"target_item_id": ids}, scores, codes, serving.items, self._library
-        )
+        return result_table({"target_item_id": ids}, scores, codes, serving.items, self._library)
 
     @with_n_jobs
     def predict(self, X: Any, *, k: int = 10, filter_viewed: bool = True) -> np.ndarray:
@@ -551,7 +550,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         serving = self._serving
         queries, rows = self._row_queries(serving, X)
         _, codes = top_items(serving, queries, k, self._options(), filter_viewed=filter_viewed)
-        return estimator.padded_ids(codes, serving.items, k)[rows]
+        return padded_ids(codes, serving.items, k)[rows]
 
     @with_n_jobs
     def transform(self, X: Any) -> np.ndarray:
@@ -778,7 +777,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         if isinstance(state.get("_library"), str):
-            state["_library"] = estimator.library_named(state["_library"])
+            state["_library"] = library_named(state["_library"])
             state["_lock"] = ForkedLock()
         super().__setstate__(state)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from palate import Recommender
-from palate._estimator import padded_ids
+from palate._results import padded_ids
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import (
     InvalidInputError,

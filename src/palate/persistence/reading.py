@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from palate._estimator import architecture, library_named, width_of
+from palate._estimator import architecture, width_of
 from palate._options import RunOptions
 from palate._parts import decode_value, resolve_items, resolve_part
+from palate._results import library_named
 from palate._threads import ForkedLock, torch_threads
 from palate._validation import check_choice
 from palate.data.histories import CodedEvents, Histories
