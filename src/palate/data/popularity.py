@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from palate.data.histories import CodedEvents, Histories
+from palate.ops.discount import first_gains
 
 # Half-lives that are tried, as shares of the time that the events span.
 _SHARES = (1, 1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 1024)
@@ -206,7 +207,7 @@ def _predicts(items: np.ndarray, ages: np.ndarray, life: float | None, n_items: 
     found = 0.0
     for start, stop in pairwise(edges.tolist()):
         best = np.argsort(-counts, kind="stable")[:_TOP]
-        gain[best] = 1 / np.log2(np.arange(2, len(best) + 2))
+        gain[best] = first_gains(len(best))
         found += float(gain[items[start:stop]].sum())
         gain[best] = 0
         counts += np.bincount(items[start:stop], faded[start:stop], n_items)

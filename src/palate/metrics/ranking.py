@@ -23,6 +23,7 @@ import numpy as np
 from palate._validation import check_choice, check_int
 from palate.data.lists import given, is_list
 from palate.exceptions import InvalidInputError, InvalidParameterError
+from palate.ops.discount import first_gains
 
 
 class Hits(NamedTuple):
@@ -213,7 +214,7 @@ def ndcg(hits: Hits, k: int) -> np.ndarray:
     """
     # No list is longer than these, whatever the k.
     k = min(k, max(hits.hit.shape[1], int(hits.n_relevant.max(initial=0)), 1))
-    discounts = 1.0 / np.log2(np.arange(2, k + 2))
+    discounts = first_gains(k)
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(hits.n_relevant, k)]
     hit = hits.hit[:, :k]
     gain = (hit * discounts[: hit.shape[1]]).sum(axis=1)

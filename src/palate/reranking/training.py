@@ -20,6 +20,7 @@ from palate._validation import warn_caller
 from palate.data.histories import Histories
 from palate.data.time_gaps import gaps_of
 from palate.exceptions import TrainingInterruptedWarning
+from palate.ops.discount import gains_behind
 from palate.reranking.content import content_of
 from palate.reranking.examples import Examples, Prefixes, last_prefixes, make_examples
 from palate.reranking.module import ContentCorrection
@@ -268,8 +269,7 @@ def held_gains(examples: Examples, change: Tensor) -> Tensor:
     own, target = scores[:, -1:], examples.codes[:, -1:]
     found = (examples.codes[:, :-1] == target).any(1)
     ahead = (scores > own) | ((scores == own) & (examples.codes < target))
-    rank = (ahead & examples.valid).sum(1).double() + 1
-    return torch.where(found & (rank <= K), 1 / torch.log2(1 + rank), torch.zeros_like(rank))
+    return found * gains_behind((ahead & examples.valid).sum(1), K)
 
 
 def _settled(module: ContentCorrection, strength: float | None = None) -> ContentCorrection:

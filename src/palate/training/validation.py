@@ -13,6 +13,7 @@ from torch import Tensor
 from palate._options import RunOptions
 from palate.data.histories import Histories
 from palate.data.time_gaps import gaps_of
+from palate.ops.discount import first_gains, gains_behind
 from palate.ops.similarity import as_dot_product
 from palate.ops.topk import topk
 from palate.training.network import TasteNetwork
@@ -183,8 +184,7 @@ def whole_gains(network: TasteNetwork, vectors: Tensor, holdout: Holdout) -> Ten
     for places in torch.arange(len(targets)).split(users_at_once(len(rows))):
         scores = queries[places] @ rows.T
         hide_viewed(scores, holdout, places.tolist())
-        better = n_ahead(scores, targets[places]).cpu()
-        gains.append(1 / torch.log2(better.double() + 2))
+        gains.append(gains_behind(n_ahead(scores, targets[places]).cpu()))
     return torch.cat(gains)
 
 
@@ -227,6 +227,5 @@ def validation_gains(
         exclude = (torch.from_numpy(rows[viewed]), torch.from_numpy(items[viewed]))
         found = topk(users, vectors, K, metric=network.metric, exclude=exclude).indices
         hit = found.cpu() == torch.from_numpy(targets)[:, None]
-        discount = 1 / torch.log2(torch.arange(2, K + 2, dtype=torch.float64))
-        gains.append((hit * discount).sum(1))
+        gains.append((hit * torch.from_numpy(first_gains(K))).sum(1))
     return torch.cat(gains)

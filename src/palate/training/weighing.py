@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from palate.ops.discount import gains_behind
 from palate.ops.evidence import widened
 from palate.ops.similarity import unit_norm
 from palate.training.network import TasteNetwork
@@ -167,6 +168,5 @@ def _gains(
         scores = by_state + mean_weight * by_mean
         if content_weight:
             scores += content_weight * by_content
-        better = n_ahead(scores, targets)
-        columns.append(torch.where(better < K, 1 / torch.log2(better + 2.0), 0.0))
+        columns.append(gains_behind(n_ahead(scores, targets), K))
     return torch.stack(columns, 1)
