@@ -23,8 +23,9 @@ from palate._inputs import (
 )
 from palate._options import RunOptions
 from palate._validation import check_choice, check_int, warn_caller
+from palate.data.coded import CodedEvents, sortable_times
 from palate.data.frames import Events, check_ids, id_column, is_frame, open_frame
-from palate.data.histories import CodedEvents, Histories, sortable_times
+from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.lists import id_list
 from palate.data.people import add_people

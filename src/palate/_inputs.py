@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from palate.data.checks import shown, unusable_id
+from palate.data.coded import CodedEvents, sortable_times
 from palate.data.frames import Events, is_frame, read_events
-from palate.data.histories import CodedEvents, sortable_times
 from palate.data.items import ItemTable, read_items
 from palate.data.lists import given, history_rows, id_list
 from palate.data.people import People

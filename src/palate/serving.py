@@ -15,7 +15,8 @@ from palate._options import RunOptions
 from palate._random import ModuleSeed
 from palate._validation import check_choice
 from palate.answering import Asking, Catalogue
-from palate.data.histories import CodedEvents, Histories
+from palate.data.coded import CodedEvents
+from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.people import People
 from palate.data.popularity import Popularity

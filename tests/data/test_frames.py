@@ -6,8 +6,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from palate.data.coded import sortable_times
 from palate.data.frames import is_frame, make_frame, native_namespace, open_frame, read_events
-from palate.data.histories import sortable_times
 from palate.exceptions import InvalidInputError
 
 LIBRARIES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}

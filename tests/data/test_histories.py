@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data import histories as module
-from palate.data.histories import CodedEvents, Histories, sortable_times
+from palate.data.coded import CodedEvents, sortable_times
+from palate.data.histories import Histories
 from palate.exceptions import InvalidInputError
 
 N_USERS = 7
@@ -68,14 +69,16 @@ batches = st.lists(st.lists(event, max_size=8), min_size=1, max_size=5)
     batches=batches,
     timed=st.booleans(),
     weighted=st.booleans(),
-    least=st.sampled_from([0, 3, 256]),
+    part=st.sampled_from([1, 3, 4096]),
+    most=st.sampled_from([0, 1, 256]),  # 0: always written anew; 256: always kept beside
+    many=st.sampled_from([0.0, 10.0]),  # 0: large batches are sorted in with everything
     asked=st.lists(st.integers(0, N_USERS - 1), max_size=9),
     kind=st.sampled_from([np.int64, np.float64]),
 )
-def test_appending_equals_a_dict_of_lists(batches, timed, weighted, least, asked, kind):
-    original = module._CHANGED_LEAST
-    module._CHANGED_LEAST = least  # 0: always rebuilt; 256: always kept beside; 3: both
-    try:
+def test_appending_equals_a_dict_of_lists(batches, timed, weighted, part, most, many, asked, kind):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ("_PART", part), ("_MOST_CHANGED", most), ("_MANY", many):
+            patch.setattr(module, name, value)
         naive = Naive(timed, weighted)
         asked = np.array(asked, np.int64)
         known, histories = 0, None
@@ -92,25 +95,49 @@ def test_appending_equals_a_dict_of_lists(batches, timed, weighted, least, asked
                 assert [before.of(user).tolist() for user in range(before.n_users)] == old
             check_same(histories, naive, known, asked[asked < known])
             compact = histories.compact()
-            assert not compact.changed
+            assert not compact.moved
+            assert not compact.rewritten
             assert len(compact.indptr) == known + 1
             check_same(compact, naive, known, asked[asked < known])
-    finally:
-        module._CHANGED_LEAST = original
 
 
-def test_both_ways_of_appending_are_reached(monkeypatch):
+def test_all_ways_of_appending_are_reached(monkeypatch):
     start = Histories.from_events(coded([(0, 1, 0, 1), (1, 2, 0, 1)]), 2)
     more = coded([(1, 3, 0, 1), (2, 4, 0, 1)])
     beside = start.append(more, 3)
-    assert sorted(beside.changed) == [1, 2]
+    assert beside.moved == [1, 2]
     assert beside.items is start.items
-    monkeypatch.setattr(module, "_CHANGED_LEAST", 1)
-    rebuilt = start.append(more, 3)
-    assert not rebuilt.changed
-    for histories in (beside, rebuilt, beside.compact()):
+    monkeypatch.setattr(module, "_PART", 2)
+    monkeypatch.setattr(module, "_MOST_CHANGED", 0)
+    monkeypatch.setattr(module, "_MANY", 1)
+    anew = start.append(more, 3)
+    assert sorted(anew.rewritten) == [0, 1]
+    assert not anew.moved
+    assert anew.items is start.items
+    monkeypatch.setattr(module, "_MANY", 0)
+    sorted_in = start.append(more, 3)
+    assert not sorted_in.rewritten
+    assert not sorted_in.moved
+    for histories in (anew, sorted_in, anew.compact()):
         assert [histories.of(u).tolist() for u in range(3)] == [[1], [2, 3], [4]]
-    assert rebuilt.compact() is rebuilt
+    assert sorted_in.compact() is sorted_in
+
+
+def test_only_the_rows_of_neighbours_are_written_anew(monkeypatch):
+    monkeypatch.setattr(module, "_PART", 4)
+    monkeypatch.setattr(module, "_MOST_CHANGED", 1)
+    histories = Histories.from_events(coded([(user, user, 0, 1) for user in range(11)]), 11)
+    for user in (9, 1, 5, 10):  # 9 and 10 are neighbours
+        histories = histories.append(coded([(user, 20 + user, 0, 1)]), 11)
+    assert list(histories.rewritten) == [2]
+    assert histories.moved == [1, 5]
+    again = histories.append(coded([(8, 30, 0, 1)]), 13)  # written anew already, and beside that
+    assert again.moved == [1, 5, 8]
+    rows = [[0], [1, 21], [2], [3], [4], [5, 25], [6], [7], [8, 30], [9, 29], [10, 30], [], []]
+    for found in (again, again.compact()):
+        assert [found.of(user).tolist() for user in range(13)] == rows
+        assert found.lengths(np.array([12, 10, 8, 1])).tolist() == [0, 2, 2, 2]
+        assert found.gather(np.array([10, 12, 8, 5]))[1].tolist() == [10, 30, 8, 30, 5, 25]
 
 
 def test_late_events_go_where_their_time_says():
@@ -179,7 +206,7 @@ def test_events_are_the_rows_of_all_users_one_after_the_other(weighted):
         weights = np.array([0.5], np.float32) if weighted else None
         events = CodedEvents(new, np.array([7 + step]), np.array([step]), weights)
         histories = histories.append(events, 7)
-        assert histories.changed
+        assert histories.moved
         found = histories.events()
         rows = [histories.row(user) for user in range(7)]
         for name in ("users", "items", "times"):
@@ -199,7 +226,11 @@ def test_times_may_come_after_no_events_at_all():
     nothing = Histories.from_events(CodedEvents(np.empty(0, np.int64), np.empty(0, np.int64)), 2)
     grown = nothing.append(coded([(1, 3, 5, 1), (0, 4, 2, 1), (1, 5, 1, 1)], times=np.int64), 2)
     whole = grown.compact()
-    assert grown.changed
-    assert not whole.changed
+    assert grown.moved == [0, 1]
+    assert not whole.moved
     assert whole.items.tolist() == [4, 5, 3]
     assert whole.times.tolist() == [2, 1, 5]
+    again = grown.append(coded([(1, 6, 4, 1)], times=np.int64), 2)
+    assert again.of(1).tolist() == [5, 6, 3]
+    with pytest.raises(InvalidInputError, match="must have a column 'timestamp'"):
+        grown.append(coded([(1, 6, 4, 1)]), 2)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.data.histories import CodedEvents, Histories
+from palate.data.coded import CodedEvents
+from palate.data.histories import Histories
 from palate.data.popularity import Popularity, choose_half_life
 
 N_ITEMS, N_USERS = 7, 3

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.data.histories import CodedEvents, Histories
+from palate.data.coded import CodedEvents
+from palate.data.histories import Histories
 from palate.data.rehearsal import only_users
 from palate.data.time_gaps import gap_codes, gap_edges, gaps_of, time_gaps
 
@@ -123,7 +124,7 @@ def test_late_events_move_the_gap_after_them(kind):
     for start in range(0, n, 50):  # most events come before some that are known
         part = slice(start, start + 50)
         grown = grown.append(CodedEvents(users[part], items[part], times[part]), n_users)
-    assert len(grown.changed) == n_users
+    assert len(grown.moved) == n_users
     asked = np.array([7, 0, 7, 19])
     right = [gap_codes(whole.row(u).times, np.array([0, len(whole.of(u))]), edges) for u in asked]
     for histories in (whole, grown, grown.compact(), only_users(whole, np.arange(n_users))):

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate import Text
-from palate.data.histories import CodedEvents, Histories
+from palate.data.coded import CodedEvents
+from palate.data.histories import Histories
 from palate.data.vocabulary import Vocabulary
 from palate.queries import Queries, history_queries, text_queries, user_queries
 

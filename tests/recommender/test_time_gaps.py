@@ -140,7 +140,7 @@ def test_observing_is_having_known(timed, events, late):
         timed.observe(more.iloc[[row]])
     users = ["new", "u2", "u5", "u0"]
     serving = timed._serving
-    assert len(serving.histories.changed) == 3
+    assert len(serving.histories.moved) == 3
     whole = pd.concat([events, more], ignore_index=True)
     coded = dataclasses.replace(
         serving.histories.events(),

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from palate import learning
-from palate.data.histories import CodedEvents, Histories
+from palate.data.coded import CodedEvents
+from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.rehearsal import Meeting
 from palate.training.pool import candidate_pool

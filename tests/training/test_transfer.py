@@ -9,7 +9,7 @@ import torch
 
 from palate import learning
 from palate._random import ModuleSeed
-from palate.data.histories import CodedEvents
+from palate.data.coded import CodedEvents
 from palate.data.items import ItemTable
 from palate.data.rehearsal import Meeting
 from palate.encoders.user.gru import GRUEncoder

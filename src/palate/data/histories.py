@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from palate.data.coded import CodedEvents, by_user, concatenated, merged
+from palate.data.flat import FlatRows, stacked
 from palate.data.rows import Rows
 from palate.exceptions import InvalidInputError
 
-# Rows changed since the last rebuild are kept beside the arrays up to this share of all rows.
-_CHANGED_SHARE = 0.05
-_CHANGED_LEAST = 256
-
-
-@dataclass(frozen=True)
-class CodedEvents:
-    """Events after coding, in the order given.
-
-    Attributes
-    ----------
-    users, items : int64 ndarrays of shape (n_events,)
-    times : datetime64[ns], int64 or float64 ndarray of shape (n_events,), or None
-    weights : float32 ndarray of shape (n_events,), or None
-    """
-
-    users: np.ndarray
-    items: np.ndarray
-    times: np.ndarray | None = None
-    weights: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-
-def sortable_times(times: np.ndarray | None) -> np.ndarray | None:
-    """Return timestamps as datetime64[ns], timedelta64[ns], int64 or float64."""
-    if times is None:
-        return None
-    if times.dtype.kind in "Mm":
-        return times.astype(f"{times.dtype.kind}8[ns]")
-    return times.astype(np.float64 if times.dtype.kind == "f" else np.int64)
+# Of so many neighbouring users, so many changed rows are kept beside the arrays. Beyond it the rows
+# of these users alone are written anew: that takes no longer where there are more users.
+_PART, _MOST_CHANGED = 1_024, 64
+# A batch that changes more than this share of all rows is sorted in with everything.
+_MANY = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,12 +27,14 @@ class Histories:
     Attributes
     ----------
     indptr : int64 ndarray of shape (n_rows + 1,)
-        The history of user u is ``items[indptr[u]:indptr[u + 1]]``.
+        The history of user u is ``items[indptr[u]:indptr[u + 1]]``, unless it has changed since.
     items : int64 ndarray of shape (n_events,)
     times : datetime64[ns], int64 or float64 ndarray of shape (n_events,), or None
     weights : float32 ndarray of shape (n_events,), or None
-    changed : Rows of CodedEvents
-        Rows that differ from the arrays, and rows beyond them.
+    changed : Rows of dicts of CodedEvents
+        By part, 1,024 neighbouring users: rows that differ from the arrays, and rows beyond them.
+    rewritten : Rows of FlatRows
+        By part: what stands in place of the arrays.
     n_users : int
         Users in all.
 
@@ -72,7 +50,8 @@ class Histories:
     items: np.ndarray
     times: np.ndarray | None = None
     weights: np.ndarray | None = None
-    changed: Rows[CodedEvents] = field(default_factory=Rows)
+    changed: Rows[dict[int, CodedEvents]] = field(default_factory=Rows)
+    rewritten: Rows[FlatRows] = field(default_factory=Rows)
     n_users: int = 0
 
     @classmethod
@@ -94,18 +73,20 @@ class Histories:
         """Number of events."""
         return int(self.all_lengths().sum())
 
+    @property
+    def moved(self) -> list[int]:
+        """Users whose rows are kept beside all arrays."""
+        return sorted(user for rows in self.changed.values() for user in rows)
+
     def row(self, user: int) -> CodedEvents:
         """Return the events of one user in time order."""
-        if user in self.changed:
-            return self.changed[user]
-        if user >= len(self.indptr) - 1:
-            empty = np.empty(0, np.int64)
-            return CodedEvents(empty, empty, *(_take(a, slice(0, 0)) for a in self._optional()))
-        span = slice(self.indptr[user], self.indptr[user + 1])
-        items = self.items[span]
-        return CodedEvents(
-            np.full(len(items), user), items, *(_take(a, span) for a in self._optional())
-        )
+        part = user // _PART
+        rows = self.changed.get(part)
+        if rows and user in rows:
+            return rows[user]
+        if part in self.rewritten:
+            return self.rewritten[part].row(user % _PART, user)
+        return self._base.row(user, user)
 
     def of(self, user: int) -> np.ndarray:
         """Return the item codes of one user in time order."""
@@ -113,13 +94,11 @@ class Histories:
 
     def lengths(self, users: np.ndarray) -> np.ndarray:
         """Return the number of events of each user."""
-        n_rows = len(self.indptr) - 1
-        safe = np.minimum(users, max(n_rows - 1, 0))
-        none = np.zeros(len(users), np.int64)
-        lengths = self.indptr[safe + 1] - self.indptr[safe] if n_rows else none
-        lengths = np.where(users < n_rows, lengths, 0)
-        for place in self._changed_places(users):
-            lengths[place] = len(self.changed[int(users[place])])
+        lengths = self._base.lengths(users)
+        for flat, places in self._rewritten_of(users):
+            lengths[places] = flat.lengths(users[places] % _PART)
+        for row, place in self._changed_of(users):
+            lengths[place] = len(row)
         return lengths
 
     def all_lengths(self) -> np.ndarray:
@@ -137,19 +116,26 @@ class Histories:
         """Return the histories of `users` as ``indptr, items``, or with another column."""
         lengths = self.lengths(users)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
-        moved = np.zeros(len(users), bool)
-        moved[self._changed_places(users)] = True
-        plain = np.flatnonzero(~moved & (lengths > 0))
-        places = np.flatnonzero(moved)
-        rows = [getattr(self.changed[user], column) for user in users[places].tolist()]
-        source = getattr(self, column)
+        plain = lengths > 0
+        rewritten = list(self._rewritten_of(users))
+        for _, places in rewritten:
+            plain[places] = False
+        rows = [(getattr(row, column), place) for row, place in self._changed_of(users)]
+        moved = np.array([place for _, place in rows], np.int64)
+        plain[moved] = False
+        sources = [(self._base, np.flatnonzero(plain), users)]
+        for flat, places in rewritten:
+            left = places[(lengths[places] > 0) & ~np.isin(places, moved)]
+            sources.append((flat, left, users % _PART))
+        flat_columns = [getattr(flat, column) for flat, _, _ in sources]
         # Whole numbers and fractions may be mixed in times.
-        dtypes = {part.dtype for part in [source, *rows] if part is not None}
+        dtypes = {a.dtype for a in [*flat_columns, *(row for row, _ in rows)] if a is not None}
         values = np.empty(indptr[-1], np.result_type(*dtypes))
-        if len(plain):
-            at = ranges(self.indptr[users[plain]], lengths[plain])
-            values[ranges(indptr[plain], lengths[plain])] = source[at]
-        for place, row in zip(places, rows, strict=True):
+        for (flat, places, numbers), source in zip(sources, flat_columns, strict=True):
+            if len(places):
+                at = ranges(flat.indptr[numbers[places]], lengths[places])
+                values[ranges(indptr[places], lengths[places])] = source[at]
+        for row, place in rows:
             values[indptr[place] : indptr[place + 1]] = row
         return indptr, values
 
@@ -158,13 +144,24 @@ class Histories:
         if not len(events):  # a table without rows has columns of any type
             return replace(self, n_users=n_users)
         self._check_same_columns(events)
-        limit = max(_CHANGED_LEAST, int(_CHANGED_SHARE * n_users))
+        limit = max(_MOST_CHANGED, int(_MANY * n_users))
         if len(events) > limit and len(np.unique(events.users)) > limit:
-            return Histories.from_events(_concatenate(self.events(), events), n_users)
-        new = _by_user(events)
-        merged = {user: _merged(self.row(user), rows) for user, rows in new.items()}
-        grown = replace(self, changed=self.changed.updated(merged), n_users=n_users)
-        return grown if len(grown.changed) <= limit else grown.compact()
+            return Histories.from_events(concatenated(self.events(), events), n_users)
+        changed: dict[int, dict[int, CodedEvents]] = {}
+        for user, rows in by_user(events).items():
+            part = user // _PART
+            if part not in changed:
+                changed[part] = dict(self.changed.get(part, {}))
+            changed[part][user] = merged(self.row(user), rows)
+        grown = replace(self, n_users=n_users)
+        full = {part: rows for part, rows in changed.items() if len(rows) > _MOST_CHANGED}
+        rewritten = {part: grown._written(part, rows) for part, rows in full.items()}
+        changed |= {part: {} for part in full}
+        return replace(
+            grown,
+            changed=self.changed.updated(changed),
+            rewritten=self.rewritten.updated(rewritten),
+        )
 
     def events(self) -> CodedEvents:
         """Return all events, grouped by user, in time order."""
@@ -174,50 +171,53 @@ class Histories:
 
     def compact(self) -> Histories:
         """Return the same histories with nothing kept beside the arrays."""
-        if not self.changed and len(self.indptr) == self.n_users + 1:
+        touched = {part for part, rows in self.changed.items() if rows} | set(self.rewritten)
+        if not touched and len(self.indptr) == self.n_users + 1:
             return self
-        lengths = self.lengths(np.arange(self.n_users))
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        users = sorted(self.changed)
-        rows = [self.changed[user] for user in users]
-        n_rows = len(self.indptr) - 1
-        starts = [0, *(self.indptr[min(user + 1, n_rows)] for user in users)]
-        stops = [*(self.indptr[min(user, n_rows)] for user in users), len(self.items)]
-        blocks = [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
-        one = self._one_time()
-        times = None if one is None else [row.times for row in rows]
-        plain_times = one[:0] if self.times is None and one is not None else self.times
-        weights = None
-        if self.weights is not None or any(row.weights is not None for row in rows):
-            weights = [_weights_of(row) for row in rows]
-        old = CodedEvents(self.items, self.items, self.times, self.weights)
-        return Histories(
-            indptr,
-            _between(self.items, blocks, [row.items for row in rows]),
-            None if times is None else _between(plain_times, blocks, times),
-            None if weights is None else _between(_weights_of(old), blocks, weights),
-            n_users=self.n_users,
-        )
+        pieces, at = [], 0
+        for part in sorted(touched):
+            pieces += [self._base.part(at, part * _PART), self._written(part)]
+            at = (part + 1) * _PART
+        flat = stacked([*pieces, self._base.part(at, self.n_users)])
+        return Histories(flat.indptr, flat.items, flat.times, flat.weights, n_users=self.n_users)
 
-    def _changed_places(self, users: np.ndarray) -> np.ndarray:
-        """Return where `users` names one whose row is kept beside the arrays."""
-        if len(users) < len(self.changed):  # a few are looked up sooner than many are compared
-            places = [p for p, user in enumerate(users.tolist()) if user in self.changed]
-            return np.array(places, dtype=np.int64)
-        return np.flatnonzero(np.isin(users, list(self.changed)))
+    @property
+    def _base(self) -> FlatRows:
+        return FlatRows(self.indptr, self.items, self.times, self.weights)
 
-    def _optional(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        return self.times, self.weights
+    def _written(self, part: int, rows: Mapping[int, CodedEvents] | None = None) -> FlatRows:
+        """Return the rows of a part in arrays, with its changed rows or those that are given."""
+        rows = self.changed.get(part, {}) if rows is None else rows
+        start, stop = part * _PART, min((part + 1) * _PART, self.n_users)
+        flat = self.rewritten.get(part)
+        flat = self._base.part(start, stop) if flat is None else flat
+        return flat.exchanged({user - start: row for user, row in rows.items()}, stop - start)
+
+    def _rewritten_of(self, users: np.ndarray) -> Iterator[tuple[FlatRows, np.ndarray]]:
+        """Yield what was written anew, and where `users` names somebody of it."""
+        for part, places in _by_part(users, self.rewritten):
+            yield self.rewritten[part], places
+
+    def _changed_of(self, users: np.ndarray) -> Iterator[tuple[CodedEvents, int]]:
+        """Yield the changed row of each of `users` who has one, and its place."""
+        for part, places in _by_part(users, self.changed):
+            rows = self.changed[part]
+            if len(places) > len(rows):  # few are compared sooner than many are looked up
+                places = places[np.isin(users[places], list(rows))]
+            for place in places.tolist():
+                row = rows.get(int(users[place]))
+                if row is not None:
+                    yield row, place
 
     def _check_same_columns(self, events: CodedEvents) -> None:
-        if not len(self.items) and not self.changed:
+        if not (len(self.items) or self.changed or self.rewritten):
             return
-        if (self.times is None) != (events.times is None):
-            must, had = ("must", "one") if self.times is not None else ("must not", "none")
+        before = self._one_time()
+        if (before is None) != (events.times is None):
+            must, had = ("must", "one") if before is not None else ("must not", "none")
             raise InvalidInputError(
                 f"X {must} have a column 'timestamp', as the events learned before had {had}."
             )
-        before = self._one_time()
         if before is None or events.times is None:
             return
         if (before.dtype.kind in "Mm") != (events.times.dtype.kind in "Mm"):
@@ -228,40 +228,12 @@ class Histories:
 
     def _one_time(self) -> np.ndarray | None:
         """Return any times of these histories: they all have one type."""
-        if self.changed:
-            return next(iter(self.changed.values())).times
+        for rows in self.changed.values():
+            for row in rows.values():
+                return row.times
+        for flat in self.rewritten.values():
+            return flat.times
         return self.times
-
-
-def _take(array: np.ndarray | None, where: slice | np.ndarray) -> np.ndarray | None:
-    return None if array is None else array[where]
-
-
-def _select(events: CodedEvents, where: slice | np.ndarray) -> CodedEvents:
-    return CodedEvents(
-        events.users[where],
-        events.items[where],
-        _take(events.times, where),
-        _take(events.weights, where),
-    )
-
-
-def _by_user(events: CodedEvents) -> dict[int, CodedEvents]:
-    """Split events by user, each user's in time order; equal times keep the order given."""
-    keys = (events.users,) if events.times is None else (events.times, events.users)
-    ordered = _select(events, np.lexsort(keys))
-    users, starts = np.unique(ordered.users, return_index=True)
-    stops = [*starts[1:].tolist(), len(events)]
-    spans = zip(users.tolist(), starts.tolist(), stops, strict=True)
-    return {user: _select(ordered, slice(start, stop)) for user, start, stop in spans}
-
-
-def _merged(old: CodedEvents, new: CodedEvents) -> CodedEvents:
-    """Join two runs of one user's events in time order, the old ones first at equal times."""
-    both = _concatenate(old, new)
-    if both.times is None:
-        return both
-    return _select(both, np.argsort(both.times, kind="stable"))
 
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -271,27 +243,13 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
 
 
-def _between(plain: Any, blocks: list[slice], rows: list[Any]) -> np.ndarray:
-    """Join the blocks of an array, a row after each but the last; nothing is sorted."""
-    pieces: list[Any] = [None] * (2 * len(rows) + 1)
-    pieces[0::2] = [plain[block] for block in blocks]
-    pieces[1::2] = rows
-    return np.concatenate(pieces)
-
-
-def _weights_of(events: CodedEvents) -> np.ndarray:
-    """Return the weights of events, which are 1 where there are none."""
-    return np.ones(len(events), np.float32) if events.weights is None else events.weights
-
-
-def _concatenate(*parts: CodedEvents) -> CodedEvents:
-    parts = tuple(part for part in parts if len(part)) or parts[:1]
-    times = [part.times for part in parts if part.times is not None]
-    weighted = any(part.weights is not None for part in parts)
-    weights = [_weights_of(part) for part in parts]
-    return CodedEvents(
-        np.concatenate([part.users for part in parts]),
-        np.concatenate([part.items for part in parts]),
-        np.concatenate(times) if times else None,
-        np.concatenate(weights) if weighted else None,
-    )
+def _by_part(users: np.ndarray, known: Rows[Any]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each known part that some of `users` belong to, and the places of these."""
+    if not known or not len(users):
+        return
+    parts = users // _PART
+    order = np.argsort(parts, kind="stable")
+    found, starts = np.unique(parts[order], return_index=True)
+    for part, places in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+        if part in known:
+            yield part, places

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from palate.data.histories import CodedEvents, Histories
+from palate.data.coded import CodedEvents
+from palate.data.histories import Histories
 from palate.ops.discount import first_gains
 
 # Half-lives that are tried, as shares of the time that the events span.

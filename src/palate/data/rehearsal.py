@@ -82,7 +82,7 @@ def meeting(
 
     Examples
     --------
-    >>> from palate.data.histories import CodedEvents
+    >>> from palate.data.coded import CodedEvents
     >>> events = CodedEvents(np.array([0, 0, 1, 2]), np.array([0, 2, 3, 1]))
     >>> histories = Histories.from_events(events, n_users=3)
     >>> meeting(histories, np.array([0, 1]), np.array([True, True, False]))

@@ -18,7 +18,8 @@ from palate._parts import decode_value, resolve_items, resolve_part
 from palate._results import library_named
 from palate._threads import ForkedLock, torch_threads
 from palate._validation import check_choice
-from palate.data.histories import CodedEvents, Histories
+from palate.data.coded import CodedEvents
+from palate.data.histories import Histories
 from palate.data.ids_table import read_ids
 from palate.data.items import ItemTable
 from palate.data.people import People
