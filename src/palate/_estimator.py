@@ -65,7 +65,7 @@ def settings_on(
     Where nothing known is met, pace and dropout are those of a fit on these histories alone.
     """
     n_events = int(histories.lengths(users).sum())
-    if met.all_is_new:
+    if met.is_domain:
         n_items = len(np.unique(histories.gather(users)[1]))
         own = settings_for(n_events, len(users), n_items)
         return replace(settings, epochs=own.epochs, batch_size=own.batch_size, dropout=own.dropout)
@@ -185,8 +185,9 @@ def serve(
     coded: Coded,
     histories: Histories,
     before: Learning,
+    learned_from: np.ndarray | None = None,
 ) -> Serving:
-    """Make what answers queries from what was learned, now and `before`."""
+    """Make what answers queries from what was learned, now and `before`, from some users or all."""
     network, spec = learned.network, planned.reranker
     vectors = network.catalogue()
     ranker = planned.ranker.fit(vectors)
@@ -195,7 +196,7 @@ def serve(
         second = FittedReranker(copy.deepcopy(rec.reranker), spec, learned.correction)
     return Serving(
         *(coded.users, coded.items, coded.table, histories, network, vectors, ranker),
-        before.then(learned, histories),
+        before.then(learned, histories, learned_from),
         coded.people,
         second,
     )

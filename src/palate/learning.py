@@ -159,8 +159,10 @@ def learn_on(
     seen[: len(old)] |= old
     with ModuleSeed(_stream_seed(seed, _WEIGHTS)):
         void: list[str] = []
-        if met.all_is_new:
-            void = move(network, plan.user_encoder, table, seen, options)
+        # What is moved and not taught is worse than what was there.
+        elsewhere = met.is_domain and plan.epochs > 0
+        if elsewhere:
+            void = move(network, table, seen, options)
         else:
             network.items.extend(table, seen, options)
         network.seen = seen.to(network.seen.device)
@@ -172,12 +174,12 @@ def learn_on(
         learned = Learned(network, [], past, None if void else correction)
         users = rehearsed(users, histories.n_users, met.n_more, torch_generator(seed, _REHEARSAL))
         draw = torch_generator(seed, _POOL)
-        pool = candidate_pool(seen, histories.gather(users)[1] if met.all_is_new else None, draw)
+        pool = candidate_pool(seen, histories.gather(users)[1] if elsewhere else None, draw)
         given = pool, seed, options, people
         # Elsewhere, dropout is that of a fit there; what the network keeps is that of its own.
-        dropout = getattr(plan.user_encoder, "dropout", None) if met.all_is_new else None
+        dropout = getattr(plan.user_encoder, "dropout", None) if elsewhere else None
         with network.users.dropping(dropout):
-            _train(plan, learned, histories, users, *given, fresh=False, anew=met.all_is_new)
+            _train(plan, learned, histories, users, *given, fresh=False, anew=elsewhere)
     return learned
 
 
@@ -200,7 +202,8 @@ def _train(
         told = people.of(np.arange(histories.n_users) if users is None else users)
     draw, edges = torch_generator(seed, _HOLDOUT), learned.network.gap_edges
     left, holdout = hold_out(subset, plan.validation_fraction, draw, told, edges)
-    counts = torch.bincount(torch.from_numpy(histories.items), minlength=len(learned.network.seen))
+    # Of what is learned from alone: there, an item's share is how often it is a target.
+    counts = torch.bincount(torch.from_numpy(subset.items), minlength=len(learned.network.seen))
     stages: list[tuple[str, type[Step], int]] = (
         [("pretrain", PretrainStep, plan.pretrain_epochs)] if fresh else []
     )

@@ -80,7 +80,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         Histories (windows of them) a training step.
     learning_rate, weight_decay : float, default=1e-3, 0.01
         Of AdamW. The rate is the peak: in `fit` it rises over the first steps and falls linearly
-        to a twentieth at the last of `epochs`; in `partial_fit` it stays.
+        to a twentieth at the last of `epochs`; in a `partial_fit` of one epoch it stays.
     averaging : float, default=None
         Epochs that an exponential average of the weights looks back, above 0: the average is what
         is validated and served. None serves the weights of the last step of the best epoch.
@@ -275,10 +275,11 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         latest epoch are kept unless earlier ones, or those from before, are ahead by a standard
         error over these users, of whom fewer than 500 are judged by all ranks. A single epoch
         keeps the learning rate where it is; of more, it rises and falls as in `fit`. Where X meets
-        and `rehearsal` repeats nothing that is known, as in another domain, "auto" dropout and
-        batches are those of a fit on X alone, next items are told from those of X and as many
-        others, texts are whitened by those of X, and the user encoder starts halfway to a fresh
-        one.
+        and `rehearsal` repeats nothing that is known, and people go on between 40 new items or
+        more, it is taken for another domain: "auto" dropout and batches are those of a fit on X
+        alone, next items are told from those of X and as many others, the user encoder starts
+        halfway to a fresh one, and texts that a frozen BERT reads are whitened by those of the
+        new items, where these are 100 or more and there are no `user_features`.
 
         Parameters
         ----------
@@ -337,7 +338,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
                 coded.people,
                 None if before.reranker is None else before.reranker.learned_by(plan.reranker),
             )
-            self._serving = estimator.serve(self, plan, learned, coded, histories, before.learning)
+            self._serving = estimator.serve(
+                self, plan, learned, coded, histories, before.learning, learn_from
+            )
         return self
 
     def observe(

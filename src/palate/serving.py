@@ -53,13 +53,19 @@ class Learning:
     n_fits: int
     lengths: np.ndarray
 
-    def then(self, learned: Learned, histories: Histories) -> Learning:
-        """Return what to go on from after learning once more, from `histories`."""
+    def then(
+        self, learned: Learned, histories: Histories, users: np.ndarray | None = None
+    ) -> Learning:
+        """Return what to go on from after learning once more, from `users` of `histories` or all.
+
+        What others have done since is still to be learned.
+        """
+        lengths = now = histories.all_lengths()
+        if users is not None:
+            lengths = np.pad(self.lengths, (0, len(now) - len(self.lengths)))
+            lengths[users] = now[users]
         return Learning(
-            self.records + learned.records,
-            learned.optimizer_state,
-            self.n_fits + 1,
-            histories.all_lengths(),
+            self.records + learned.records, learned.optimizer_state, self.n_fits + 1, lengths
         )
 
 

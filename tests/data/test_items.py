@@ -111,6 +111,12 @@ def test_new_rows_need_the_old_columns():
     )
 
 
+def test_a_table_without_rows_needs_no_columns():
+    first = ItemTable(pd.DataFrame({"title": ["a"], "price": [1]}))
+    assert first.concatenate(ItemTable.without_content(0)) is first
+    assert first.concatenate(ItemTable(pd.DataFrame({"title": []}))) is first
+
+
 def test_the_wrapper_has_no_length():
     wrapped = Items(pd.DataFrame({"item_id": np.arange(3)}))
     assert not hasattr(wrapped, "__len__")

@@ -229,3 +229,15 @@ def test_contrast_matches_a_loop():
     assert float(contrastive_loss(a, b, 0.2)) == pytest.approx(total / 8, rel=1e-5)
     assert float(contrastive_loss(b, a, 0.2)) == pytest.approx(total / 8, rel=1e-5)
     assert float(contrastive_loss(a[:1], b[:1])) == 0.0
+
+
+def test_weights_may_be_as_large_as_floats_go():
+    queries, items, targets, weights, bias = inputs()
+    large = weights * 3e38
+    right = softmax_loss(queries, items, targets, weights=weights, bias=bias)
+    found = softmax_loss(queries, items, targets, weights=large, bias=bias)
+    torch.testing.assert_close(found, right)
+    multiplicities = torch.ones(N)
+    right = gbce_loss(queries, items, targets, multiplicities, beta=0.7, weights=weights)
+    found = gbce_loss(queries, items, targets, multiplicities, beta=0.7, weights=large)
+    torch.testing.assert_close(found, right)

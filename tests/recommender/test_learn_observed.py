@@ -106,3 +106,14 @@ def test_the_first_time_there_must_be_events(
     with pytest.raises(InvalidInputError) as error:
         make_recommender().partial_fit()
     assert str(error.value).startswith("X must be")
+
+
+def test_learning_from_others_leaves_what_was_observed_to_be_learned(
+    model: Recommender, more: pd.DataFrame
+) -> None:
+    model.observe(more)
+    model.partial_fit(more.assign(user_id="u2", timestamp=range(200, 204)), epochs=1)
+    serving = model._serving
+    assert sorted(serving.users.ids(serving.unlearned()).tolist()) == ["new", "u1"]
+    model.partial_fit(epochs=1)
+    assert not len(model._serving.unlearned())

@@ -14,6 +14,7 @@ from torch import nn
 
 from palate import Recommender, TransformerEncoder
 from palate import _estimator as estimator
+from palate.data import rehearsal
 from palate.defaults import Settings
 from palate.encoders.user.pooled import PooledEncoder
 from palate.exceptions import InvalidInputError, InvalidParameterError, MissingContentError
@@ -181,6 +182,7 @@ def test_elsewhere_a_model_learns_at_the_pace_of_a_fit_there(
     there = replace(sparse, batch_size=3, epochs=4, dropout=0.25)
     monkeypatch.setattr(estimator, "settings_of", lambda histories: sparse)
     monkeypatch.setattr(estimator, "settings_for", lambda *sizes: there)
+    monkeypatch.setattr(rehearsal, "LEAST_OF_DOMAIN", 6)
     auto = {"epochs": "auto", "batch_size": "auto", "mean_weight": "auto", "dim": "auto"}
     encoder = TransformerEncoder(n_heads=1, max_length=5)
     model = make_recommender(user_encoder=encoder, **auto).fit(events)

@@ -182,6 +182,6 @@ def test_learning_on_starts_from_the_average(chains, options, plan):
     still = dataclasses.replace(plan, epochs=0)
     users = np.arange(chains.n_users)
     before = first.network, first.optimizer_state
-    again = learn_on(still, *before, chains, users, Meeting(len(users), 0), table, 1, options)
+    again = learn_on(still, *before, chains, users, Meeting(len(users), 0, 11), table, 1, options)
     state, other = first.network.state_dict(), again.network.state_dict()
     assert all(torch.equal(state[name], other[name]) for name in state)

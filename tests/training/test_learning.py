@@ -65,7 +65,7 @@ def test_the_global_random_states_are_untouched(chains, options):
         learned.optimizer_state,
         chains,
         np.arange(5),
-        Meeting(5, 5),
+        Meeting(5, 5, 9),
         ItemTable.without_content(N),
         0,
         options,
@@ -116,7 +116,7 @@ def test_going_on_leaves_what_there_was(chains, options):
         learned.optimizer_state,
         grown,
         np.array([0, 3, 60]),
-        Meeting(3, 3),
+        Meeting(3, 3, 9),
         table,
         5,
         options,
@@ -145,11 +145,18 @@ def test_an_interruption_in_the_first_stage_ends_the_training(chains):
 
 
 @pytest.mark.parametrize(
-    ("first_new", "rehearsal", "restarts"),
-    [(N, None, True), (N, 0.0, True), (N, 0.5, False), (0, None, False)],
+    ("first_new", "rehearsal", "n_items", "epochs", "restarts"),
+    [
+        (N, None, 40, 1, True),
+        (N, 0.0, 40, 1, True),
+        (N, 0.5, 40, 1, False),
+        (0, None, 40, 1, False),
+        (N, None, 39, 1, False),  # a few new items are no other catalogue
+        (N, None, 40, 0, False),  # nothing would be learned in place of what is let go
+    ],
 )
 def test_another_catalogue_gets_a_temperature_of_its_own(
-    chains, options, first_new, rehearsal, restarts
+    chains, options, first_new, rehearsal, n_items, epochs, restarts
 ):
     fresh = run(chains, options, pretrain_epochs=0, epochs=0).network.log_scale.item()
     learned = run(chains, options, learning_rate=0.1)
@@ -158,12 +165,12 @@ def test_another_catalogue_gets_a_temperature_of_its_own(
     history = np.array([first_new, N + 1, N + 2])
     grown = chains.append(type(chains.row(0))(np.full(3, 60), history), 61).compact()
     more = learn_on(
-        make_plan(epochs=0, rehearsal=rehearsal),
+        make_plan(epochs=epochs, rehearsal=rehearsal, learning_rate=1e-12),
         learned.network,
         learned.optimizer_state,
         grown,
         np.array([60]),
-        Meeting(int(first_new < N), round((rehearsal or 0) * 60)),
+        Meeting(int(first_new < N), round((rehearsal or 0) * 60), n_items),
         ItemTable.without_content(N + 3),
         0,
         options,

@@ -117,6 +117,14 @@ def test_where_learning_goes_on_the_latest_weights_stay_unless_others_are_surely
     assert network.weight.item() == seen[0]  # a fit takes the best
 
 
+def test_where_learning_goes_on_a_tie_keeps_what_was_learned():
+    """All held-out events are found before and after: that is no reason to go back."""
+    found = torch.ones(4)
+    stage, network, seen = make_stage(2, [(1.0, found)] * 3, keep_start=True)
+    run_stage(stage)
+    assert network.weight.item() == seen[2]
+
+
 def test_the_weights_of_the_best_epoch_stay():
     stage, network, seen = make_stage(4, [0.1, 0.4, 0.3, 0.4])
     records = run_stage(stage)

@@ -34,17 +34,21 @@ def test_another_domain_and_as_many_of_the_rest(n_old, n_more):
     assert candidate_pool(seen).tolist() == seen.nonzero().flatten().tolist()
 
 
-@pytest.mark.parametrize("all_is_new", [True, False])
-def test_learning_on_tells_items_from_the_pool(monkeypatch, chains, options, plan, all_is_new):
+@pytest.mark.parametrize("met", [Meeting(0, 0, 40), Meeting(0, 0, 39), Meeting(1, 1, 40)], ids=str)
+def test_learning_on_tells_items_from_the_pool(monkeypatch, chains, options, plan, met):
     """Where something is met, all items; where nothing is, twice the new ones."""
     plan = dataclasses.replace(plan, epochs=1, validation_fraction=0.2)
     n_items = int(chains.items.max()) + 1
     learned = learning.learn(plan, chains, ItemTable.without_content(n_items), 0, options)
-    pools = []
+    pools, counts = [], []
     run_stage = learning.run_stage
-    monkeypatch.setattr(
-        learning, "run_stage", lambda stage: pools.append(stage.step.pool) or run_stage(stage)
-    )
+
+    def spy(stage):
+        pools.append(stage.step.pool)
+        counts.append(stage.step.counts)
+        return run_stage(stage)
+
+    monkeypatch.setattr(learning, "run_stage", spy)
     grown = chains.append(
         CodedEvents(np.full(3, chains.n_users), n_items + np.arange(3)), chains.n_users + 1
     ).compact()
@@ -55,10 +59,13 @@ def test_learning_on_tells_items_from_the_pool(monkeypatch, chains, options, pla
         learned.optimizer_state,
         grown,
         np.array([chains.n_users]),
-        Meeting(0, 0) if all_is_new else Meeting(1, 1),
+        met,
         ItemTable.without_content(n_items + 3),
         0,
         options,
     )
-    assert len(pools[0]) == (6 if all_is_new else n_items + 3)
+    assert len(pools[0]) == (6 if met == (0, 0, 40) else n_items + 3)
     assert pools[0].tolist()[-3:] == list(range(n_items, n_items + 3))
+    assert counts[0].tolist()[-3:] == [1, 1, 1]
+    if not met.n_more:  # shares are those of what is learned from
+        assert not counts[0][:n_items].any()

@@ -56,11 +56,12 @@ def test_auto_repeats_one_other_for_each_who_met_a_known_item():
     for _ in range(20):
         known, users = rng.random(9) < 0.2, rng.permutation(40)[:17]
         expected = sum(any(known[item] for item in rows[user]) for user in users)
-        assert meeting(histories, users, known) == (expected, expected)
+        n_items = len({item for user in users for item in rows[user] if len(rows[user]) > 1})
+        assert meeting(histories, users, known) == (expected, expected, n_items)
         # The model may know fewer items than there are now.
         fewer = known[:6]
         expected = sum(any(item < 6 and fewer[item] for item in rows[user]) for user in users)
-        assert meeting(histories, users, fewer) == (expected, expected)
+        assert meeting(histories, users, fewer) == (expected, expected, n_items)
 
 
 def test_a_share_out_of_range_is_refused():

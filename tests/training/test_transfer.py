@@ -19,9 +19,9 @@ from palate.training import transfer
 N, DIM, MORE = 11, 6, 3
 
 
-def moved(network, spec, options, seen):
+def moved(network, options, seen):
     with ModuleSeed(5):
-        return transfer.move(network, spec, ItemTable.without_content(N + MORE), seen, options)
+        return transfer.move(network, ItemTable.without_content(N + MORE), seen, options)
 
 
 def test_the_user_encoder_is_drawn_halfway_to_a_fresh_one(make_network, options):
@@ -32,7 +32,7 @@ def test_the_user_encoder_is_drawn_halfway_to_a_fresh_one(make_network, options)
         network.log_scale.fill_(9.0)
     before = copy.deepcopy(network)
     seen = torch.ones(N + MORE, dtype=torch.bool)
-    assert moved(network, spec, options, seen) == []
+    assert moved(network, options, seen) == []
     with ModuleSeed(5):
         # New ids are drawn first.
         copy.deepcopy(before).items.extend(ItemTable.without_content(N + MORE), seen, options)
@@ -61,14 +61,13 @@ def test_the_parts_hear_which_items_nothing_was_learned_from(make_network, optio
     )
     seen = torch.ones(N + MORE, dtype=torch.bool)
     seen[7] = False
-    spec = GRUEncoder(dropout=0.0, max_length=5)
-    assert moved(network, spec, options, seen) == ["items.weight"]
+    assert moved(network, options, seen) == ["items.weight"]
     assert [(n, codes.tolist()) for n, codes in heard] == [(N + MORE, [2, N, N + 1, N + 2])]
 
 
-@pytest.mark.parametrize("all_is_new", [True, False])
+@pytest.mark.parametrize("is_domain", [True, False])
 def test_moments_and_corrections_of_what_is_void_are_dropped(
-    monkeypatch, chains, options, plan, all_is_new
+    monkeypatch, chains, options, plan, is_domain
 ):
     plan = dataclasses.replace(plan, epochs=1)
     learned = learning.learn(plan, chains, ItemTable.without_content(N), 0, options)
@@ -87,14 +86,14 @@ def test_moments_and_corrections_of_what_is_void_are_dropped(
     grown = chains.append(
         CodedEvents(np.full(3, chains.n_users), N + np.arange(3)), chains.n_users + 1
     ).compact()
-    met = Meeting(0, 0) if all_is_new else Meeting(1, 1)
+    met = Meeting(0, 0, 40) if is_domain else Meeting(1, 1, 40)
     table = ItemTable.without_content(N + 3)
     users = np.array([chains.n_users])
     given = learned.network, learned.optimizer_state, grown, users, met, table, 0, options
     correction = object()
     found = learning.learn_on(plan, *given, correction=correction)
-    assert found.correction is (None if all_is_new else correction)
-    void = {"items.weight"} if all_is_new else set()
+    assert found.correction is (None if is_domain else correction)
+    void = {"items.weight"} if is_domain else set()
     assert taken == [set(before.optimizer_state) - void]
     # What was given is as it was.
     assert set(learned.optimizer_state) == set(before.optimizer_state)

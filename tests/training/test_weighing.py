@@ -159,6 +159,13 @@ def test_what_is_usual_stays_unless_another_pair_leads(make_network):
     assert network.content_weight >= 0.3
 
 
+def test_a_tie_keeps_what_is_usual(make_network, monkeypatch):
+    network = make_network(items=Read(), seen=torch.ones(N, dtype=torch.bool)).eval()
+    monkeypatch.setattr(weighing, "K", N)
+    monkeypatch.setattr(weighing, "gains_behind", lambda ahead, k: torch.ones(len(ahead)))
+    assert choose_weights(network, make_holdout(60), (0.0, 0.1), [0], usual=(0.1, 0)) == (0.1, 0)
+
+
 def test_repeats_do_not_count():
     holdout = make_holdout(30)
     assert news(holdout).tolist() == [user for user in range(30) if user % 7]

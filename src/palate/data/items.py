@@ -104,13 +104,15 @@ class ItemTable:
 
     def concatenate(self, other: ItemTable) -> ItemTable:
         """Return a table with the rows of `other` behind these."""
+        if not len(other):  # a table without rows need not have the columns
+            return self
         missing = [name for name in self.frame.columns if name not in other.frame.columns]
-        if FACTS in missing and len(other):
+        if FACTS in missing:
             raise InvalidInputError(
                 "items must come with a knowledge graph, as in Items(table, knowledge=graph), for "
                 "the items learned before did."
             )
-        if missing and len(other):
+        if missing:
             raise InvalidInputError(
                 f"items must have a column {missing[0]!r}, as the items learned before had; "
                 f"its columns are {', '.join(map(repr, other.frame.columns)) or 'none'}."

@@ -9,6 +9,10 @@ import torch
 
 from palate.data.histories import Histories
 
+#: Unknown items that people go on between, from which on they are taken for another domain: there
+#: must be something to learn of it before what was learned elsewhere is let go.
+LEAST_OF_DOMAIN = 40
+
 
 def rehearsed(
     users: np.ndarray, n_users: int, n_more: int, generator: torch.Generator
@@ -52,15 +56,18 @@ class Meeting(NamedTuple):
         Users to learn from who met an item that the model has learned from.
     n_more : int
         Other users whose histories are repeated.
+    n_items : int
+        Items in the histories of those who have an item after another.
     """
 
     n_met: int
     n_more: int
+    n_items: int
 
     @property
-    def all_is_new(self) -> bool:
-        """Whether nothing that is known is met or repeated, as in another domain."""
-        return not self.n_met + self.n_more
+    def is_domain(self) -> bool:
+        """Whether nothing that is known is met or repeated, and what is met is no mere handful."""
+        return not self.n_met + self.n_more and self.n_items >= LEAST_OF_DOMAIN
 
 
 def meeting(
@@ -86,14 +93,16 @@ def meeting(
     >>> events = CodedEvents(np.array([0, 0, 1, 2]), np.array([0, 2, 3, 1]))
     >>> histories = Histories.from_events(events, n_users=3)
     >>> meeting(histories, np.array([0, 1]), np.array([True, True, False]))
-    Meeting(n_met=1, n_more=1)
+    Meeting(n_met=1, n_more=1, n_items=2)
     """
     indptr, items = histories.gather(users)
     old = items < len(known)
     met = np.concatenate([[0], np.cumsum(old & known[np.where(old, items, 0)])])[indptr]
     n_met = int(np.count_nonzero(np.diff(met)))
     n_others = histories.n_users - len(users)
-    return Meeting(n_met, min(n_met, n_others) if share is None else round(share * n_others))
+    n_more = min(n_met, n_others) if share is None else round(share * n_others)
+    lengths = np.diff(indptr)
+    return Meeting(n_met, n_more, len(np.unique(items[np.repeat(lengths >= 2, lengths)])))
 
 
 def only_users(histories: Histories, users: np.ndarray) -> Histories:

@@ -62,6 +62,13 @@ class _SoftmaxLoss(torch.autograd.Function):
         return grad_queries * grad, grad_items * grad, None, None, None
 
 
+def _shares(weights: Tensor) -> Tensor:
+    """Return the weights over their sum, which may be more than a float holds; 0 for none."""
+    tiny = torch.finfo(weights.dtype).tiny
+    weights = weights / weights.max().clamp_min(tiny)
+    return weights / weights.sum().clamp_min(tiny)
+
+
 def _blocks(n_rows: int, n_items: int, device: str) -> list[slice]:
     budget = _BLOCK_BYTES.get(device, _BLOCK_BYTES["other"])
     size = max(16, budget // (4 * max(1, n_items)))
@@ -115,7 +122,7 @@ def softmax_loss(
     """
     if weights is None:
         weights = queries.new_ones(len(queries))
-    weights = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    weights = _shares(weights)
     loss: Tensor = _SoftmaxLoss.apply(queries, items, targets, weights, bias)
     if label_smoothing:
         # Against a truth q the loss is log sum exp - q.logits: only the second term changes, and
@@ -176,7 +183,7 @@ def gbce_loss(
     """
     if weights is None:
         weights = queries.new_ones(len(queries))
-    weights = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    weights = _shares(weights)
     negatives = multiplicities.nonzero().flatten()
     own = targets[:, None] == negatives
     counts = torch.where(own, 0.0, multiplicities[negatives].to(queries.dtype))

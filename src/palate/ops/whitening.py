@@ -189,10 +189,7 @@ def _check(x: Tensor, n_components: int, groups: int) -> None:
             "x must be a floating 2-D tensor with at least one row and one column; "
             f"got shape {tuple(x.shape)} and dtype {x.dtype}."
         )
-    if isinstance(n_components, bool) or not isinstance(n_components, int) or n_components < 1:
-        raise InvalidParameterError(
-            f"n_components must be an integer of at least 1; got {n_components!r}."
-        )
+    check_int("n_components", n_components, minimum=1)
     check_int("groups", groups, minimum=1)
     if x.shape[1] % groups:
         raise InvalidParameterError(

@@ -133,6 +133,8 @@ def _refresh(stage: Stage) -> None:
 def ahead(one: Tensor, other: Tensor) -> bool:
     """Tell whether the mean of `one` (n,) leads by a standard error of the lead, or more.
 
+    Equal ones do not lead, though there is no error in that.
+
     Examples
     --------
     >>> ahead(torch.tensor([1.0, 0.0, 0.1]), torch.tensor([0.0, 1.0, 0.0]))
@@ -140,7 +142,8 @@ def ahead(one: Tensor, other: Tensor) -> bool:
     >>> ahead(torch.tensor([1.0, 0.5, 1.0]), torch.tensor([0.0, 0.0, 0.5]))
     True
     """
-    return float(sure_lead(one - other)) >= 0
+    lead = one - other
+    return float(lead.mean()) > 0 and float(sure_lead(lead)) >= 0
 
 
 class _Trainer:

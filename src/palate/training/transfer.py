@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from palate.data.items import ItemTable
-from palate.encoders.user.pooled import PooledEncoder
-from palate.protocols import UserEncoder
 from palate.training.network import TasteNetwork
 
 #: How much of the user encoder's weights stays; the rest is a fresh encoder's.
@@ -18,7 +16,6 @@ KEPT = 0.5
 
 def move(
     network: TasteNetwork,
-    user_encoder: UserEncoder,
     table: ItemTable,
     seen: Tensor,
     options: Any,
@@ -33,8 +30,6 @@ def move(
     ----------
     network : TasteNetwork
         Changed in place.
-    user_encoder : UserEncoder
-        The spec that its user encoder was built by.
     table : ItemTable
         Of all items: those that the network knows, then the new ones.
     seen : bool Tensor of shape (n_items,)
@@ -60,7 +55,7 @@ def move(
         network.items.extend(table, seen, options)
     network.restart_scale()
     network.mean_weight = network.content_weight = 0.0
-    draw_near(network.users, PooledEncoder(user_encoder, network.dim), KEPT)
+    draw_near(network.users, network.users.fresh(), KEPT)
     return [f"items.{name}" for name in void]
 
 

@@ -120,7 +120,7 @@ def choose_weights(
         return pairs[kept]
     sure = sure_lead(table - table[:, [kept]])
     sure[kept] = 0.0
-    return pairs[int(sure.argmax())]
+    return pairs[int(sure.argmax()) if float(sure.max()) > 0 else kept]
 
 
 def news(holdout: Holdout) -> np.ndarray:

@@ -148,6 +148,19 @@ def test_times_are_seconds():
     assert numbers_of(pd.Series(pd.to_timedelta([90, None], "s")), "t").tolist()[0] == 90
 
 
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_times_and_durations_among_objects_are_seconds_too(zone):
+    """A table whose newest rows have none is a column of objects from then on."""
+    days = pd.Series(pd.date_range("1970-01-02", periods=2, tz=zone).astype(object).tolist())
+    mixed = pd.concat([days, pd.Series([None, pd.NaT])], ignore_index=True).astype(object)
+    first = 86_400 if zone is None else 82_800
+    np.testing.assert_array_equal(numbers_of(mixed, "t"), [first, first + 86_400, np.nan, np.nan])
+    spans = pd.Series([pd.Timedelta(90, "s"), None], dtype=object)
+    np.testing.assert_array_equal(numbers_of(spans, "t"), [90, np.nan])
+    with pytest.raises(InvalidInputError, match="must hold finite numbers or missing values"):
+        numbers_of(pd.Series([pd.Timestamp(0), 3], dtype=object), "t")
+
+
 def test_what_is_refused():
     names = ", ".join(repr(name) for name in FRAME)
     assert message(InvalidInputError, build, ["size"]) == (

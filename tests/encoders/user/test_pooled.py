@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator
@@ -111,3 +112,21 @@ def test_an_unknown_pooling_is_refused():
     with pytest.raises(InvalidParameterError) as error:
         PooledEncoder(spec, D)
     assert str(error.value) == "pooling must be one of 'last', 'mean', 'attention'; got 'max'."
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_another_share_is_dropped_for_a_while_wherever_it_is(n_layers):
+    pooled = PooledEncoder(GRUEncoder(n_layers=n_layers, dropout=0.2), D)
+    gru = next(m for m in pooled.modules() if isinstance(m, torch.nn.GRU))
+    drops = [m for m in pooled.modules() if isinstance(m, torch.nn.Dropout)]
+    usual = gru.dropout
+    with pooled.dropping(0.5):
+        assert {drop.p for drop in drops} == {0.5}
+        assert gru.dropout == (0.5 if n_layers > 1 else usual)
+    assert {drop.p for drop in drops} == {0.2}
+    assert gru.dropout == usual
+
+
+def test_numbers_of_numpy_are_numbers():
+    spec = GRUEncoder(n_layers=np.int64(2), hidden_size=np.int64(9), max_length=np.int64(8))
+    assert PooledEncoder(spec, D).max_length == 8

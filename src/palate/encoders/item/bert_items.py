@@ -142,7 +142,8 @@ class BertItems(ItemModule):
         The projection is carried over: at first it says of them what it would have said. A BERT
         that training changes reads everything anew, by one whitening; a few texts have none.
         """
-        if self.is_live or len(codes) < _LEAST_OF_DOMAIN:
+        few = len(codes) < _LEAST_OF_DOMAIN or self.text_width < self.spec.whitening_groups
+        if self.is_live or few:
             return super().settle(items, seen, codes, context)
         texts = items.texts(self.spec.text_columns)
         raw = self._read([texts[code] for code in codes.tolist()], context, open_cache(context))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -173,6 +174,7 @@ def numbers_of(values: pd.Series, name: str) -> np.ndarray:
     InvalidInputError
         If a value is no number, or an infinite one.
     """
+    values = _with_times(values)
     kind = getattr(values.dtype, "kind", "O")
     if kind == "M":
         since = pd.to_datetime(values, utc=True) - pd.Timestamp(0, tz="UTC")
@@ -189,3 +191,15 @@ def numbers_of(values: pd.Series, name: str) -> np.ndarray:
             f"it holds {shown(value)}."
         )
     return numbers
+
+
+def _with_times(values: pd.Series) -> pd.Series:
+    """Return a column of objects that are all times, or all durations, as a column of these."""
+    known = values.dropna()
+    if values.dtype != object or not len(known):
+        return values
+    if all(isinstance(value, datetime) for value in known):
+        return pd.to_datetime(values, utc=True)
+    if all(isinstance(value, timedelta) for value in known):
+        return pd.to_timedelta(values)
+    return values

@@ -72,14 +72,14 @@ class GRUEncoder(BaseEstimator):
         InvalidParameterError
             If a parameter is out of range.
         """
-        check_int("n_layers", self.n_layers, minimum=1)
+        n_layers = check_int("n_layers", self.n_layers, minimum=1)
         spec = fill_spec(copy.copy(self), STANDALONE, dim)
         check_int("max_length", spec.max_length, minimum=1)
         check_real("dropout", spec.dropout, low=0, high=1, high_open=True)
         check_choice("pooling", self.pooling, POOLINGS)
         hidden = dim if self.hidden_size is None else self.hidden_size
-        check_int("hidden_size", hidden, minimum=1)
-        network = _GRU(dim, self.n_layers, hidden, spec.dropout)
+        hidden = check_int("hidden_size", hidden, minimum=1)
+        network = _GRU(dim, n_layers, hidden, spec.dropout)
         return with_shortcut(network, spec.shortcut, spec.dropout)
 
 

@@ -31,26 +31,36 @@ class PooledEncoder(nn.Module):
     def __init__(self, spec: UserEncoder, dim: int) -> None:
         super().__init__()
         spec = fill_spec(copy.copy(spec), STANDALONE, dim)
+        self.spec, self.dim = spec, dim
         self.pooling = check_choice("pooling", spec.pooling, POOLINGS)
         self.max_length = spec.max_length
         self.encoder = spec.build(dim)
         self.attention = nn.Linear(dim, 1, bias=False) if self.pooling == "attention" else None
 
+    def fresh(self) -> PooledEncoder:
+        """Return another of its kind, as nothing has been learned."""
+        return PooledEncoder(self.spec, self.dim)
+
     @contextmanager
     def dropping(self, share: float | None) -> Iterator[None]:
         """Drop another share of activations for a while, where the network drops one share."""
-        drops = [module for module in self.encoder.modules() if isinstance(module, nn.Dropout)]
-        before = {module.p for module in drops}
+        drops = [
+            (module, "p" if isinstance(module, nn.Dropout) else "dropout")
+            for module in self.encoder.modules()
+            if isinstance(module, nn.Dropout)
+            or (isinstance(module, nn.RNNBase) and module.num_layers > 1)
+        ]
+        before = {getattr(module, name) for module, name in drops}
         if not isinstance(share, (int, float)) or len(before) != 1:
             yield
             return
         try:
-            for module in drops:
-                module.p = float(share)
+            for module, name in drops:
+                setattr(module, name, float(share))
             yield
         finally:
-            for module in drops:
-                (module.p,) = before
+            for module, name in drops:
+                setattr(module, name, *before)
 
     def _pool(self, states: Tensor) -> Tensor:
         if self.pooling == "mean":
