@@ -434,3 +434,18 @@ def test_scorer_errors():
         InvalidParameterError, match=r"^k must be an integer of at least 1; got 0.$"
     ):
         make_ranking_scorer(k=0)
+
+
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_ids_that_are_times_are_equal_in_any_unit(unit):
+    days = pd.date_range("2024-01-01", periods=3)
+    truth = pd.DataFrame({"user_id": list("abc"), "item_id": days.as_unit("ns")})
+    found = pd.DataFrame({"user_id": list("abc"), "item_id": days.as_unit(unit), "rank": 1})
+    assert evaluate(found, truth)["hr@10"] == 1.0
+
+
+def test_codes_may_be_as_large_as_integers_go():
+    top = 2**63 - 1
+    hits = find_hits([[top, 5, -1], [top - 1, 0, top]], indptr=[0, 2, 3], indices=[top, 7, top])
+    assert hits.hit.tolist() == [[True, False, False], [False, False, True]]
+    assert hits.n_relevant.tolist() == [2, 1]

@@ -23,7 +23,7 @@ from palate._inputs import (
 )
 from palate._options import RunOptions
 from palate._validation import check_choice, check_int, warn_caller
-from palate.data.coded import CodedEvents, sortable_times
+from palate.data.coded import CodedEvents, kind_of_times, sortable_times
 from palate.data.frames import Events, check_ids, id_column, is_frame, open_frame
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
@@ -262,7 +262,7 @@ def warn_of_leaks(serving: Catalogue, events: Events) -> None:
     known = known[serving.histories.lengths(codes[known]) > 0]
     users, rows = np.unique(codes[known], return_inverse=True)
     last = None if times is None or not len(users) else serving.histories.last_times(users)
-    if times is None or last is None or (last.dtype.kind == "M") != (times.dtype.kind == "M"):
+    if times is None or last is None or kind_of_times(last) != kind_of_times(times):
         return
     n_late = int((times[known] < last[rows]).sum())
     if n_late:

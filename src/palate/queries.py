@@ -151,7 +151,8 @@ def user_queries(
     report_unsupported("users", ids[~known].tolist(), on_unsupported)
     if on_unsupported is POPULAR and not known.all():
         vocabulary = vocabulary.extend(ids[~known])  # a user beyond the histories has no event
-        codes, known = vocabulary.codes(ids), np.ones(len(ids), bool)
+        codes[~known] = vocabulary.codes(ids[~known])
+        known[:] = True
     told = None if people is None else people.of(codes)
     if on_unsupported is not POPULAR:
         known[known] = histories.lengths(codes[known]) > 0

@@ -19,7 +19,7 @@ from palate.data.coded import CodedEvents
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.data.people import People
-from palate.data.popularity import Popularity
+from palate.data.popularity import Popularity, choose_half_life
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import MissingContentError
 from palate.learning import Learned
@@ -46,12 +46,16 @@ class Learning:
         How often the model has learned: the seed of the next time depends on it.
     lengths : int32 ndarray
         Events of each user when it last learned.
+    half_life : float, None or "auto"
+        By which popularity fades, as the events that it learned from chose; "auto" for a model
+        saved before that was kept.
     """
 
     records: list[dict[str, Any]]
     optimizer_state: OptimizerState
     n_fits: int
     lengths: np.ndarray
+    half_life: float | str | None = "auto"
 
     def then(
         self, learned: Learned, histories: Histories, users: np.ndarray | None = None
@@ -65,7 +69,11 @@ class Learning:
             lengths = np.pad(self.lengths, (0, len(now) - len(self.lengths)))
             lengths[users] = now[users]
         return Learning(
-            self.records + learned.records, learned.optimizer_state, self.n_fits + 1, lengths
+            self.records + learned.records,
+            learned.optimizer_state,
+            self.n_fits + 1,
+            lengths,
+            choose_half_life(histories.events(), len(learned.network.seen)),
         )
 
 
@@ -109,7 +117,7 @@ class Serving:
     @cached_property
     def popularity(self) -> Popularity:
         """What people in general do now: counted when first asked for, then kept current."""
-        return Popularity.of(self.histories, len(self.items))
+        return Popularity.of(self.histories, len(self.items), self.learning.half_life)
 
     @property
     def gap_edges(self) -> np.ndarray | None:

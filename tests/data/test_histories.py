@@ -234,3 +234,19 @@ def test_times_may_come_after_no_events_at_all():
     assert again.of(1).tolist() == [5, 6, 3]
     with pytest.raises(InvalidInputError, match="must have a column 'timestamp'"):
         grown.append(coded([(1, 6, 4, 1)]), 2)
+
+
+def test_dates_durations_and_numbers_do_not_mix():
+    dates, spans, numbers = (np.array([3], kind) for kind in ("M8[ns]", "m8[ns]", np.int64))
+    events = [CodedEvents(np.array([0]), np.array([1]), times) for times in (dates, spans, numbers)]
+    for one in events:
+        histories = Histories.from_events(one, 1)
+        for other in events:
+            if other is one:
+                continue
+            with pytest.raises(InvalidInputError) as caught:
+                histories.append(other, 2)
+            assert str(caught.value) == (
+                "column 'timestamp' of X must be of the kind that the events learned before had, "
+                f"{one.times.dtype}; its type is {other.times.dtype}."
+            )

@@ -20,7 +20,7 @@ def test_parts_hold_every_row_once_and_as_many_as_there_is_room_for(lengths, n_r
         range(len(lengths))
     )
     for part in parts:
-        size, longest = part.stop - part.start, int(lengths[part.start])
+        size, longest = part.stop - part.start, max(1, int(lengths[part.start]))
         assert size == 1 or (size <= n_rows and size * longest <= n_steps)
         # One more would have been too many.
         assert part.stop == len(lengths) or size == n_rows or (size + 1) * longest > n_steps

@@ -140,3 +140,19 @@ def test_times_that_only_number_the_events_of_a_user_do_not_fade() -> None:
 def test_few_events_choose_nothing() -> None:
     events = drifting(999)
     assert choose_half_life(events, int(events.items.max()) + 1) is None
+
+
+def test_dates_of_three_centuries_fade_as_their_seconds_do():
+    """Nanoseconds of more than 292 years do not fit 64 bits."""
+    days = np.array(["1690-01-01", "1700-01-01", "2018-01-01", "2019-01-01"], "M8[ns]")
+    items = np.array([0, 0, 1, 1])
+    seconds = days.astype("M8[s]").astype(np.int64)
+    year = 365 * 86_400
+    dated, numbered = (
+        Popularity.of(
+            Histories.from_events(CodedEvents(np.zeros(4, int), items, times), 1), 2, half_life=life
+        )
+        for times, life in ((days, year * 1e9), (seconds, float(year)))
+    )
+    np.testing.assert_allclose(dated.shares(np.arange(2)), numbered.shares(np.arange(2)))
+    assert dated.top(1)[1].tolist() == [1]

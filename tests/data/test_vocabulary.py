@@ -150,3 +150,46 @@ def test_codes_are_those_of_a_dict(pieces):
         assert vocabulary.array.tolist() == list(naive)
         asked = [*piece, "missing", 99]
         assert vocabulary.codes(asked).tolist() == [naive.get(v, -1) for v in asked]
+
+
+def test_times_keep_their_type_beside_others():
+    days = np.array(["2024-01-01", "2024-01-02"], "M8[ns]")
+    mixed = Vocabulary(days).extend(as_id_array(["x"]))
+    assert mixed.array.tolist() == [pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-02"), "x"]
+    assert mixed.codes(days).tolist() == [0, 1]
+    assert mixed.codes([pd.Timestamp("2024-01-02"), "x"]).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "ns"])
+def test_dates_are_known_alone_and_among_others(unit):
+    vocabulary = Vocabulary(np.array(["2024-01-01", "2024-01-02"], f"M8[{unit}]"))
+    day = datetime.date(2024, 1, 2)
+    moment = datetime.datetime(2024, 1, 2)
+    for known in (day, moment, pd.Timestamp(day), np.datetime64(day)):
+        assert vocabulary.codes([known]).tolist() == [1]
+        assert vocabulary.codes([known, "x"]).tolist() == [1, -1]
+    aware = pd.Timestamp(day, tz="UTC")
+    # A text that looks like a date, a number and another zone's time are none of them.
+    assert vocabulary.codes(["2024-01-02"]).tolist() == [-1]
+    assert vocabulary.codes([aware, 5, "2024-01-02", day]).tolist() == [-1, -1, -1, 1]
+    spans = Vocabulary(np.array([1, 2], f"m8[{unit if unit != 'D' else 's'}]"))
+    assert spans.codes([pd.Timedelta(1, "h"), "x"]).tolist() == [-1, -1]
+    assert spans.codes([spans.array[1], "x"]).tolist() == [1, -1]
+
+
+def test_a_fraction_is_no_whole_number_that_rounds_to_it():
+    big = 1_750_000_000_000_000_000
+    whole = Vocabulary(np.array([big, big + 1, 7]))
+    for asked in ([float(big)], [float(big), "x"]):
+        assert whole.codes(asked)[0] == -1
+    assert whole.codes([7.0]).tolist() == whole.codes([7.0, "x"])[:1].tolist() == [2]
+    fractions = Vocabulary(np.array([float(big), 0.5, 7.0]))
+    for asked in ([big + 1], [big + 1, "x"]):
+        assert fractions.codes(asked)[0] == -1
+    assert fractions.codes([7]).tolist() == [2]
+
+
+def test_a_truth_value_is_no_number_whatever_is_beside_it():
+    numbers = Vocabulary(np.array([1, 2]))
+    assert numbers.codes([True]).tolist() == [-1]
+    assert numbers.codes([True, 2]).tolist() == [-1, 1]

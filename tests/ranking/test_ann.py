@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from palate.exceptions import InvalidInputError, InvalidParameterError
 from palate.ranking import ApproximateRanker, CosineRanker
 
 METRICS = ["cosine", "dot", "euclidean"]
@@ -102,3 +103,21 @@ def test_without_faiss_the_error_has_the_pip_line(monkeypatch):
         "ApproximateRanker needs the package 'faiss', which is not installed. "
         "Install it with: pip install 'palate[ann]'"
     )
+
+
+@pytest.mark.parametrize(
+    ("include", "error", "text"),
+    [
+        (torch.arange(30) >= 9, InvalidParameterError, "include must be one-dimensional integers"),
+        ([1.9], InvalidParameterError, "include must be one-dimensional integers"),
+        ([30, 5], InvalidInputError, "include must be in [0, 30); got 30."),
+        ([-1, 5], InvalidInputError, "include must be in [0, 30); got -1."),
+    ],
+    ids=["mask", "fraction", "beyond", "negative"],
+)
+def test_only_codes_may_be_included(include: Any, error: type[Exception], text: str) -> None:
+    vectors = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    for ranker in (ApproximateRanker(n_lists=1), CosineRanker()):
+        with pytest.raises(error) as caught:
+            ranker.fit(vectors).topk(vectors[:1], 2, include=include)
+        assert str(caught.value).startswith(text)

@@ -128,3 +128,36 @@ def test_only_recommend_answers_by_popularity(fitted_once: Recommender) -> None:
         assert str(caught.value) == (
             "on_unsupported_targets must be one of 'raise', 'warn', 'ignore'; got 'popular'."
         )
+
+
+def test_what_is_popular_depends_on_nobody_who_asked_before(
+    make_recommender: Callable[..., Recommender], folder: Any
+) -> None:
+    """The half-life is chosen where the model learns: here from too few events to have one."""
+    rng = np.random.default_rng(0)
+
+    def span(n: int, start: int, items: list[str]) -> pd.DataFrame:
+        people, things = rng.integers(0, 99, n), rng.choice(items, n)
+        return pd.DataFrame(
+            {"user_id": people, "item_id": things, "timestamp": start + np.arange(n)}
+        )
+
+    early = pd.concat([span(900, 0, ["old", "old2"]), span(60, 900, ["new", "new2"])])
+    later = span(600, 1000, ["new", "new", "new2"])
+    asked: dict[str, Any] = {"users": ["nobody"], "k": 4, "on_unsupported_targets": "popular"}
+    model = make_recommender().fit(early)
+    twin = copy.deepcopy(model)
+    model.recommend(**asked)
+    model.observe(later)
+    twin.observe(later)
+    model.save(folder)
+    first, second, third = (
+        m.recommend(**asked) for m in (model, twin, Recommender.load(folder, options=model.options))
+    )
+    pd.testing.assert_frame_equal(first, second)
+    pd.testing.assert_frame_equal(first, third)
+    # Learning on chooses anew, from all of it.
+    before = model._serving.learning.half_life
+    model.partial_fit(span(40, 1700, ["new"]), epochs=1)
+    assert before is None
+    assert model._serving.learning.half_life is not None

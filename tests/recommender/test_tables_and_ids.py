@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from palate import Items, Recommender
-from palate.exceptions import UnsupportedTargetError
+from palate.exceptions import InvalidInputError, UnsupportedTargetError
 
 Make = Callable[..., Recommender]
 
@@ -179,3 +179,30 @@ def test_arrays_tables_and_histories_agree(make_recommender: Make, histories_of:
     for user, history in enumerate(histories):
         place = list(by_array.user_ids_).index(user)
         assert by_array._serving.items.ids(codes.of(place)).tolist() == history
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_a_table_of_one_type_a_column_cannot_hold_ids_of_two(
+    make_recommender: Make, library: str
+) -> None:
+    pl = pytest.importorskip("polars")
+    X = pl.DataFrame({"user_id": ["a", "b", "c", "a"], "item_id": ["p", "q", "r", "q"]})
+    model = make_recommender().fit(X if library == "polars" else X.to_arrow())
+    asked: dict[str, Any] = {"k": 1, "on_unsupported_targets": "popular"}
+    assert len(model.recommend(["a", "z"], **asked)) == 2
+    with pytest.raises(InvalidInputError) as caught:
+        model.recommend(["a", 5], **asked)
+    assert str(caught.value) == (
+        f"column 'user_id' of a table of {library} must have values of one type; it would hold "
+        "int and str."
+    )
+
+
+def test_days_are_known_beside_strangers(make_recommender: Make) -> None:
+    days = [datetime.date(2024, 1, 1 + day) for day in range(6)]
+    X = pd.DataFrame({"user_id": np.array(days * 2, "M8[ns]"), "item_id": list("abcdefbcdefa")})
+    model = make_recommender().fit(X)
+    alone = model.recommend([days[0]], k=2)
+    beside = model.recommend([days[0], "x"], k=2, on_unsupported_targets="popular")
+    assert beside["item_id"].tolist()[:2] == alone["item_id"].tolist()
+    assert beside["user_id"].tolist()[0] == pd.Timestamp(days[0])

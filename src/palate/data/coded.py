@@ -38,6 +38,11 @@ def sortable_times(times: np.ndarray | None) -> np.ndarray | None:
     return times.astype(np.float64 if times.dtype.kind == "f" else np.int64)
 
 
+def kind_of_times(times: np.ndarray) -> str:
+    """Return what kind of time a column holds: kinds do not mix."""
+    return {"M": "dates", "m": "durations"}.get(times.dtype.kind, "numbers")
+
+
 def take(array: np.ndarray | None, where: slice | np.ndarray) -> np.ndarray | None:
     """Return some entries of a column that may be missing."""
     return None if array is None else array[where]

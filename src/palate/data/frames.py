@@ -173,12 +173,18 @@ def make_frame(columns: Mapping[str, np.ndarray], namespace: ModuleType) -> Any:
     """Build a table of the library `namespace` from named arrays."""
     if namespace.__name__ == "pandas":
         return namespace.DataFrame(dict(columns))
-    plain = {name: _as_column(values) for name, values in columns.items()}
+    plain = {name: _as_column(name, values, namespace) for name, values in columns.items()}
     return nw.from_dict(plain, backend=namespace).to_native()
 
 
-def _as_column(values: np.ndarray) -> Any:
+def _as_column(name: str, values: np.ndarray, namespace: ModuleType) -> Any:
     if values.dtype != object:
         return values
+    types = {type(value).__name__ for value in values}
+    if len(types) > 1:
+        raise InvalidInputError(
+            f"column {name!r} of a table of {namespace.__name__} must have values of one type; "
+            f"it would hold {' and '.join(sorted(types))}."
+        )
     # Without a value to go by, a column of objects would have the type "null".
     return values.tolist() if len(values) else np.empty(0, dtype=str)

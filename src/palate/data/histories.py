@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.data.coded import CodedEvents, by_user, concatenated, merged
+from palate.data.coded import CodedEvents, by_user, concatenated, kind_of_times, merged
 from palate.data.flat import FlatRows, stacked
 from palate.data.rows import Rows
 from palate.exceptions import InvalidInputError
@@ -220,7 +220,7 @@ class Histories:
             )
         if before is None or events.times is None:
             return
-        if (before.dtype.kind in "Mm") != (events.times.dtype.kind in "Mm"):
+        if kind_of_times(before) != kind_of_times(events.times):
             raise InvalidInputError(
                 "column 'timestamp' of X must be of the kind that the events learned before had, "
                 f"{before.dtype}; its type is {events.times.dtype}."

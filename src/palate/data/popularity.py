@@ -166,7 +166,7 @@ class Popularity:
     def _moved(self, origin: Any) -> Popularity:
         assert self.half_life is not None
         assert self.origin is not None
-        passed = float(_numbers(np.asarray(origin - self.origin)))
+        passed = float(_passed(np.asarray(origin), self.origin))
         factor = np.exp2(-passed / self.half_life)
         return self._ordered(self.all_weights() * factor, origin, self.half_life)
 
@@ -215,6 +215,13 @@ def _predicts(items: np.ndarray, ages: np.ndarray, life: float | None, n_items: 
     return found
 
 
+def _passed(times: np.ndarray, origin: Any) -> np.ndarray:
+    """Return how long after the origin times are, which may be more than 64 bits of nanoseconds."""
+    far = np.abs(_numbers(times) - _numbers(np.asarray(origin))) > 2.0**62
+    near = np.where(far, origin, times) - origin
+    return np.where(far, _numbers(times) - _numbers(np.asarray(origin)), _numbers(near))
+
+
 def _numbers(times: np.ndarray) -> np.ndarray:
     return times.astype(np.int64 if times.dtype.kind in "mM" else times.dtype).astype(np.float64)
 
@@ -225,6 +232,6 @@ def _faded(
     """Return the weight of each event: (n_events,)."""
     if times is None or half_life is None or origin is None:
         return np.ones(n_events)
-    passed = _numbers(np.asarray(times - origin))
+    passed = _passed(times, origin)
     with np.errstate(over="ignore", under="ignore"):
         return np.exp2(passed / half_life)

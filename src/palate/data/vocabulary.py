@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from palate.exceptions import InvalidInputError
 # A tail above this share of the base is merged into it: looking up stays one hash, adding one id
 # stays cheap.
 _TAIL_SHARE = 0.125
+# From here on a float is several integers.
+_EXACT = 2.0**53
 _NUMBERS = (int, float, np.number, np.bool_, np.datetime64)
 
 
@@ -39,6 +42,19 @@ def as_id_array(ids: Any) -> np.ndarray:
     # Integers that no one integer type holds would become floats, and lose digits.
     rounded = numbers.dtype.kind == "f" and isinstance(values[0], (int, np.integer))
     return array if rounded else numbers
+
+
+def as_objects(ids: np.ndarray) -> np.ndarray:
+    """Return ids as objects of their own; numpy would make bare integers of nanoseconds.
+
+    Examples
+    --------
+    >>> as_objects(np.array(["2024-01-01"], "M8[ns]"))
+    array([Timestamp('2024-01-01 00:00:00')], dtype=object)
+    """
+    if ids.dtype.kind in "mM":
+        return np.asarray(pd.Index(ids).astype(object))
+    return ids.astype(object)
 
 
 class Vocabulary:
@@ -84,10 +100,14 @@ class Vocabulary:
         array = as_id_array(ids)
         if not len(array):
             return np.empty(0, dtype=np.int64)
+        kind = self._base.dtype.kind
+        if kind in "mM" and array.dtype == object:
+            array = _as_times(array, kind)
         try:
             found = self._base.get_indexer(_index(array)).astype(np.int64)
         except TypeError as error:
             raise InvalidInputError(f"ids must be hashable scalars; {error}.") from error
+        found[_only_rounded(array, kind)] = -1
         if self._tail:
             for row in np.flatnonzero(found < 0):
                 found[row] = self._tail.get(array[row], -1)
@@ -129,4 +149,34 @@ def _join(old: np.ndarray, new: np.ndarray) -> np.ndarray:
         joined = np.result_type(old, new)
         if joined.kind != "f":  # int64 with uint64 would round
             return np.concatenate([old, new])
-    return np.concatenate([old.astype(object), new.astype(object)])
+    return np.concatenate([as_objects(old), as_objects(new)])
+
+
+def _only_rounded(array: np.ndarray, kind: str) -> np.ndarray:
+    """Return which of some ids would be taken for others of `kind`, one by one or all at once.
+
+    A fraction is no whole number beyond 2**53, where several of these round to it, and a truth
+    value is no number.
+    """
+    if array.dtype == object and kind in "iuf":
+        return np.array([_is_no_number(value, kind) for value in array.tolist()], bool)
+    if {kind, array.dtype.kind} in ({"i", "f"}, {"u", "f"}):
+        return np.abs(array.astype(np.float64)) >= _EXACT
+    return np.zeros(len(array), bool)
+
+
+def _is_no_number(value: Any, kind: str) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return True
+    whole = isinstance(value, (int, np.integer))
+    mixed = isinstance(value, (int, float, np.number)) and whole == (kind == "f")
+    return mixed and abs(float(value)) >= _EXACT
+
+
+def _as_times(array: np.ndarray, kind: str) -> np.ndarray:
+    """Return dates of any type as times, and NaT for whatever is none: nothing is guessed."""
+    types = (date, np.datetime64) if kind == "M" else (timedelta, np.timedelta64)
+    make: Any = pd.Timestamp if kind == "M" else pd.Timedelta
+    values = [make(value) if isinstance(value, types) else pd.NaT for value in array]
+    plain = [pd.NaT if getattr(value, "tzinfo", None) else value for value in values]
+    return np.asarray(pd.Series(plain, dtype=f"{kind}8[ns]"))

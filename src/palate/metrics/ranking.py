@@ -75,7 +75,11 @@ def find_hits(ranked: Any, indptr: Any, indices: Any) -> Hits:
             f"ranked must not repeat an item within a row; row {repeat[0]} repeats {repeat[1]}."
         )
     n_users = len(ranked)
-    n_codes = 1 + max(ranked.max(initial=0), indices.max(initial=0))
+    known, indices = np.unique(indices, return_inverse=True)
+    n_codes = len(known) + 1  # numbered anew: a row and a code make one key of 64 bits
+    at = np.searchsorted(known, ranked)
+    found = np.append(known, -1)[at] == ranked
+    ranked = np.where(ranked < 0, -1, np.where(found, at, len(known)))
     rows = np.arange(n_users, dtype=np.int64)
     truth = np.unique(np.repeat(rows, np.diff(indptr)) * n_codes + indices)
     n_relevant = np.bincount(truth // n_codes, minlength=n_users)

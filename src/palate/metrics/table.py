@@ -10,6 +10,7 @@ import pandas as pd
 
 from palate.data.checks import shown
 from palate.data.frames import column, id_column, open_frame, read_events
+from palate.data.vocabulary import as_objects
 from palate.exceptions import InvalidInputError, InvalidParameterError
 from palate.metrics.catalogue import coverage, novelty, popularity
 from palate.metrics.ranking import (
@@ -161,7 +162,7 @@ def _joint_codes(name: str, **columns: np.ndarray) -> tuple[dict[str, np.ndarray
         raise InvalidInputError(f"column {name!r} must have ids of one kind; it holds {listed}.")
     parts = list(columns.values())
     if len({part.dtype for part in parts}) > 1:
-        parts = [part.astype(object) for part in parts]
+        parts = [as_objects(part) for part in parts]
     codes, ids = pd.factorize(np.concatenate(parts))
     ends = np.cumsum([len(part) for part in parts])[:-1]
     return dict(zip(columns, np.split(codes.astype(np.int64), ends), strict=True)), ids

@@ -197,7 +197,9 @@ def _serving(
         network,
         vectors,
         ranker_of(_ranker(rec), vectors, found.get("scored")),
-        Learning(config["history"], moments, config["n_fits"], lengths),
+        Learning(
+            config["history"], moments, config["n_fits"], lengths, config.get("half_life", "auto")
+        ),
         people,
         _reranker(rec, source, network, mapped=mmap),
     )

@@ -131,6 +131,7 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
         "history": serving.learning.records,
         "library": rec._library.__name__,
         "n_fits": serving.learning.n_fits,
+        "half_life": serving.learning.half_life,
         "columns": list(map(str, getattr(rec, "feature_names_in_", []))),
         "n_features_in": getattr(rec, "n_features_in_", None),
         "n_events": serving.histories.n_events,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -16,7 +15,7 @@ from palate._random import draw_seed
 from palate._validation import check_choice, check_int
 from palate.ops._topk_canonical import canonical_scores
 from palate.ops._topk_catalogue import Catalogue, rows_of
-from palate.ops._topk_filters import ItemLists, exclusion_lists
+from palate.ops._topk_filters import ItemLists, as_codes, check_range, exclusion_lists
 from palate.ops._topk_prepare import prepared_rows
 from palate.ops.similarity import METRICS
 from palate.ops.topk import TopK
@@ -168,7 +167,10 @@ class ApproximateRanker(NeighborsMixin, BaseEstimator):
         vectors = as_vectors("queries", queries, self.dim_)
         ready = prepared_rows("queries", vectors, unit=self.metric == "cosine")[0].float()
         lists = exclusion_lists(exclude, len(ready), self.n_items_)
-        codes = self._search(ready, k, lists, include)
+        only = None if include is None else as_codes("include", include)
+        if only is not None:
+            check_range("include", only, self.n_items_)
+        codes = self._search(ready, k, lists, only)
         rows = max(1, _GATHER // max(codes.shape[1] * self.dim_, 1))
         parts = [
             self._scored(ready[i : i + rows], codes[i : i + rows], k)
@@ -178,14 +180,16 @@ class ApproximateRanker(NeighborsMixin, BaseEstimator):
             return TopK(torch.empty(0, k), torch.empty(0, k, dtype=torch.int64))
         return TopK(torch.cat([p.scores for p in parts]), torch.cat([p.indices for p in parts]))
 
-    def _search(self, queries: Tensor, k: int, lists: ItemLists | None, include: Any) -> Tensor:
+    def _search(
+        self, queries: Tensor, k: int, lists: ItemLists | None, include: Tensor | None
+    ) -> Tensor:
         """Return candidates (n_queries, n), -1 where there is none or it is excluded."""
         faiss = _faiss()
         most = int(lists.indptr.diff().max()) if lists is not None else 0
         fetch = min(k + most, max(self.n_items_, 1))
         options: dict[str, Any] = {"nprobe": min(self.n_probe, self.index_.nlist)}
         if include is not None:
-            options["sel"] = faiss.IDSelectorBatch(np.asarray(include, dtype=np.int64))
+            options["sel"] = faiss.IDSelectorBatch(include.numpy())
         parameters = faiss.SearchParametersIVF(**options)
         if not self.n_items_ or not len(queries):
             return torch.full((len(queries), fetch), -1)
