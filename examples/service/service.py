@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from service.model_store import Version
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
+
 R = TypeVar("R")
 
 
@@ -82,6 +84,7 @@ class Service:
         """Serve the version that is current now."""
         try:
             version = await asyncio.to_thread(self.holder.reload)
+            await asyncio.to_thread(_settle_memory)
         except Exception:
             self.metrics.reloads.labels("error").inc()
             raise
@@ -126,3 +129,13 @@ class Service:
             return handle(batch)
 
         return counting
+
+
+def _settle_memory() -> None:
+    """Keep what is loaded from garbage collection, which would stop a request for 200 ms.
+
+    What an earlier version has left is collected first.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
