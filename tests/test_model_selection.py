@@ -314,7 +314,8 @@ def test_splitters_are_values(splitter):
             TimeSplit(2),
             InvalidInputError,
             "X must have training and test events in every window; window 1 of 1 has 5 and 0 "
-            "with test_size=2.",
+            "with test_size=2. Its 2 test events are of users or items without training events, "
+            "which filter_cold_users and filter_cold_items leave out.",
         ),
     ],
 )
@@ -327,4 +328,6 @@ def test_errors(splitter, kind, message):
 def test_a_time_split_needs_times():
     with pytest.raises(InvalidInputError) as error:
         time_split(pd.DataFrame(EVENTS).drop(columns="timestamp"))
-    assert str(error.value) == "X must have times for a split by time; it has none."
+    assert str(error.value) == (
+        "X must have times for a split by time, in a column 'timestamp'; it has none."
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from palate._validation import warn_caller
 from palate.data.checks import shown, unusable_id
 from palate.data.coded import CodedEvents, sortable_times
 from palate.data.frames import Events, is_frame, read_events
@@ -15,7 +16,7 @@ from palate.data.items import ItemTable, read_items
 from palate.data.lists import given, history_rows, id_list
 from palate.data.people import People
 from palate.data.vocabulary import Vocabulary, as_id_array
-from palate.exceptions import InvalidInputError, MissingContentError
+from palate.exceptions import InvalidInputError, MissingContentError, UnreadInputWarning
 from palate.queries import Text
 
 
@@ -78,6 +79,12 @@ def read_interactions(X: Any, name: str = "X") -> Events:
     rows = history_rows(
         X, f"{name} must be a table of events or a list of histories, each a list of item ids"
     )
+    if isinstance(X, (list, tuple)) and _looks_like_events(X):
+        warn_caller(
+            f"{name} is a list of tuples, and each is read as the history of one user. Pass rows "
+            "of user, item and time as a table, or as np.array(rows, dtype=object).",
+            UnreadInputWarning,
+        )
     lengths = np.array([len(row) for row in rows], np.int64)
     flat = [event for row in rows for event in row]
     users, ids = np.repeat(np.arange(len(rows)), lengths), as_id_array(flat)
@@ -92,6 +99,15 @@ def read_interactions(X: Any, name: str = "X") -> Events:
             f"{name} must {reason}; history {users[place]} holds {shown(flat[place])}."
         )
     return Events(users, ids)
+
+
+def _looks_like_events(rows: Sequence[Any]) -> bool:
+    """Tell whether all rows are short tuples of one length that mix texts with something else."""
+    return (
+        all(isinstance(row, tuple) and 2 <= len(row) <= 4 for row in rows)
+        and len(set(map(len, rows))) == 1
+        and all(len({isinstance(value, str) for value in row}) == 2 for row in rows)
+    )
 
 
 def code_interactions(

@@ -52,6 +52,10 @@ class DataLeakWarning(PalateWarning):
     """An evaluation lets the model see the future of its test events."""
 
 
+class UnreadInputWarning(PalateWarning):
+    """Something in the input that looks as if it should count is read in another way, or not."""
+
+
 class TrainingInterruptedWarning(PalateWarning):
     """Training was stopped by the keyboard; the best weights so far were kept."""
 
@@ -68,6 +72,7 @@ __all__ = [
     "PalateWarning",
     "PersistenceError",
     "TrainingInterruptedWarning",
+    "UnreadInputWarning",
     "UnsupportedTargetError",
     "UnsupportedTargetWarning",
 ]

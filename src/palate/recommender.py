@@ -441,7 +441,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         filter_viewed : bool, default=True
             Leave out the items of the query's own history.
         items_to_recommend, items_to_exclude : sequences of item ids, default=None
-            The only items allowed; items not allowed.
+            The only items allowed; items not allowed, of which unknown ones change nothing.
         new_item_boost : float, default=0.0
             Added to the similarity of items without an event in training, so that more of them are
             shown than the content alone would place; at least 0.

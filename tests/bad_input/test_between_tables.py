@@ -274,7 +274,10 @@ def test_one_event_a_user(
         refused(lambda: leave_last_out_split(events), InvalidInputError, message)
     else:
         message = "X must have training and test events in every window; window 1 of 1 has 2 and 0"
-        message += " with test_size=0.1."
+        message += (
+            " with test_size=0.1. Its 1 test events are of users or items without training events, "
+            "which filter_cold_users and filter_cold_items leave out."
+        )
         all_kept = {"filter_cold_users": False, "filter_cold_items": False}
         if entry == "time_split":
             refused(lambda: time_split(events), InvalidInputError, message)

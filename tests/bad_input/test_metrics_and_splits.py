@@ -326,7 +326,7 @@ SPLITS: dict[str, tuple[Callable[[], Any], type, str]] = {
     "TimeSplit.split-no times": (
         lambda: list(TimeSplit(2).split(EVENTS[["user_id", "item_id"]])),
         InvalidInputError,
-        "X must have times for a split by time; it has none.",
+        "X must have times for a split by time, in a column 'timestamp'; it has none.",
     ),
     "TimeSplit.split-filter text": (
         lambda: list(TimeSplit(1, filter_cold_users="no").split(EVENTS)),

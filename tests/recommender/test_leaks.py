@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from palate.baselines import MostPopular
-from palate.exceptions import DataLeakWarning, InvalidInputError
+from palate.exceptions import DataLeakWarning, InvalidInputError, UnreadInputWarning
 from palate.model_selection import LeaveLastOut
 
 EVENTS = pd.DataFrame(
@@ -55,3 +55,33 @@ def test_dates_after_numbers_are_refused(make_recommender):
         "its type is datetime64[ns]."
     )
     model.observe(EVENTS.assign(timestamp=np.linspace(9, 10, len(EVENTS))))
+
+
+def test_dates_of_another_name_are_named(make_recommender, events):
+    days = pd.date_range("2024-01-01", periods=len(events))
+    dated = events.drop(columns="timestamp").assign(created_at=days)
+    with pytest.warns(UnreadInputWarning) as caught:
+        make_recommender().fit(dated)
+    assert [str(warning.message) for warning in caught] == [
+        "X has no column 'timestamp', so the order of its rows is the order of time; the dates of "
+        "column 'created_at' are not read. Rename it to 'timestamp' if they should count."
+    ]
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_recommender().fit(dated.rename(columns={"created_at": "timestamp"}))
+
+
+def test_rows_that_look_like_events_are_named(make_recommender):
+    rows = [("ann", "tea", 1), ("ann", "milk", 2), ("bob", "tea", 3), ("bob", "cake", 4)]
+    with pytest.warns(UnreadInputWarning) as caught:
+        make_recommender().fit(rows)
+    assert [str(warning.message) for warning in caught] == [
+        "X is a list of tuples, and each is read as the history of one user. Pass rows of user, "
+        "item and time as a table, or as np.array(rows, dtype=object)."
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_recommender().fit(np.array(rows, dtype=object))
+        make_recommender().fit([("tea", "milk"), ("tea", "cake")])
+        make_recommender().fit([("tea", 1, 2), ("cake", 1, "tea", 2)])

@@ -11,8 +11,9 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from narwhals.exceptions import DuplicateError
 
+from palate._validation import warn_caller
 from palate.data.checks import check_ids, check_times, check_weights, shown
-from palate.exceptions import InvalidInputError
+from palate.exceptions import InvalidInputError, UnreadInputWarning
 
 __all__ = [
     "Events",
@@ -136,8 +137,26 @@ def read_events(X: Any, name: str = "X") -> Events:
     users = id_column(frame, "user_id", name)
     items = id_column(frame, "item_id", name)
     times = next((column(frame, c, name) for c in TIMESTAMP_NAMES if c in frame.columns), None)
+    if times is None:
+        _warn_of_unread_times(frame, name)
     weights = column(frame, "weight", name) if "weight" in frame.columns else None
     return Events(users, items, check_times(times, name), check_weights(weights, name))
+
+
+def _warn_of_unread_times(frame: nw.DataFrame[Any], name: str) -> None:
+    """Warn where the order of rows will count, and a column of dates will not."""
+    dated = [
+        column
+        for column, kind in frame.schema.items()
+        if kind in (nw.Datetime, nw.Date) and column not in ("user_id", "item_id")
+    ]
+    if dated:
+        warn_caller(
+            f"{name} has no column 'timestamp', so the order of its rows is the order of time; the "
+            f"dates of column {dated[0]!r} are not read. Rename it to 'timestamp' if they should "
+            "count.",
+            UnreadInputWarning,
+        )
 
 
 def _events_from_array(X: Any, name: str) -> Events:

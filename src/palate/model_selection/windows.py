@@ -80,11 +80,14 @@ class TimeSplit:
         check_choice("filter_cold_items", self.filter_cold_items, (True, False))
         events = read_events(X)
         if events.timestamp is None:
-            raise InvalidInputError("X must have times for a split by time; it has none.")
+            raise InvalidInputError(
+                "X must have times for a split by time, in a column 'timestamp'; it has none."
+            )
         order = np.argsort(events.timestamp, kind="stable")
         cuts = _cuts(events.timestamp[order], self.test_size, n_splits)
         for window, (start, stop) in enumerate(pairwise(cuts)):
             train, test = np.sort(order[:start]), np.sort(order[start:stop])
+            n_test = len(test)
             if self.filter_cold_users:
                 test = test[_known(events.user_id, train, test)]
             if self.filter_cold_items:
@@ -94,8 +97,19 @@ class TimeSplit:
                     f"X must have training and test events in every window; window {window + 1} "
                     f"of {n_splits} has {len(train)} and {len(test)} with "
                     f"test_size={self.test_size!r}."
+                    + _why_none(n_test if len(train) and not len(test) else 0)
                 )
             yield train, test
+
+
+def _why_none(n_test: int) -> str:
+    """Say what became of the test events of a window, where there were some."""
+    if not n_test:
+        return ""
+    return (
+        f" Its {n_test} test events are of users or items without training events, which "
+        "filter_cold_users and filter_cold_items leave out."
+    )
 
 
 def _cuts(times: np.ndarray, test_size: Any, n_splits: int) -> np.ndarray:
