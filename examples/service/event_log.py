@@ -15,6 +15,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -83,7 +84,11 @@ class EventLog:
     @property
     def size(self) -> int:
         """Bytes of all segments."""
-        return sum(path.stat().st_size for path in self._segments())
+        total = 0
+        for path in self._segments():
+            with suppress(FileNotFoundError):  # dropped meanwhile
+                total += path.stat().st_size
+        return total
 
     def append(self, changes: list[Change]) -> int:
         """Write changes as one frame; when this returns, they are on disk.

@@ -1,5 +1,7 @@
 """Knowledge graphs and other columns of items, through the estimator."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -165,7 +167,8 @@ def test_what_is_refused(make):
         "'maker', 'tags', 'title'."
     )
     assert message(InvalidInputError, features.add_items, items(NEW).assign(price="dear")) == (
-        "column 'price' of items must hold finite numbers or missing values; it holds 'dear'."
+        "column 'price' of items must hold values like those of the items learned before, such as "
+        "11.0; row 0 holds 'dear'."
     )
     np.testing.assert_array_equal(features.item_vectors_, before)
     knowing = make(item_encoder=KnowledgeEncoder(), epochs=1)
@@ -178,3 +181,26 @@ def test_what_is_refused(make):
         "items must come with a knowledge graph, as in Items(table, knowledge=graph), for the "
         "items learned before did."
     )
+
+
+def test_what_could_not_be_saved_is_not_added(make_recommender, events, items, folder):
+    """One new item must not make a column that no file can hold."""
+    table = items.assign(released=pd.date_range("2020-01-01", periods=len(items)))
+    model = make_recommender(item_features=["released"]).fit(events, items=table)
+    row = table.iloc[[0]].assign(item_id="new")
+    before = model.item_ids_
+    with pytest.raises(InvalidInputError, match="column 'released' of items must hold values like"):
+        model.add_items(row.assign(released="soon"))
+    np.testing.assert_array_equal(model.item_ids_, before)
+    model.add_items(row.assign(released="2024-05-01"))
+    model.add_items(row.assign(item_id="newer", released=None))
+    model.partial_fit(events[:1], epochs=1)
+    model.save(folder)
+    assert model._serving.table.frame["released"].dtype.kind == "M"
+
+
+def test_prices_that_are_decimals(make_recommender, events, items):
+    table = items.assign(price=[Decimal(n) / 2 for n in range(len(items))])
+    model = make_recommender(item_features=["price"]).fit(events, items=table)
+    model.add_items(table.iloc[[0]].assign(item_id="new", price=None))
+    assert "new" in model.partial_fit(events[:1], epochs=1).item_ids_

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from palate.data.alike import as_before
 from palate.data.checks import check_named_once, is_unicode, shown
 from palate.data.frames import id_column, open_frame
 from palate.data.knowledge import FACTS, TOLD, KnowledgeGraph
@@ -117,8 +118,12 @@ class ItemTable:
                 f"items must have a column {missing[0]!r}, as the items learned before had; "
                 f"its columns are {', '.join(map(repr, other.frame.columns)) or 'none'}."
             )
-        names = list(self.frame.columns)
-        return ItemTable(pd.concat([self.frame, other.frame[names]], ignore_index=True))
+        new = {
+            name: as_before(self.frame[name], other.frame[name], name) if len(self) else part
+            for name, part in other.frame[list(self.frame.columns)].items()
+        }
+        behind = pd.DataFrame(new, index=other.frame.index)
+        return ItemTable(pd.concat([self.frame, behind], ignore_index=True))
 
 
 def read_items(items: Any, name: str = "items") -> tuple[np.ndarray, ItemTable]:

@@ -4,13 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 
 from palate._options import RunOptions
 from palate._random import ModuleSeed
 from palate.data.items import ItemTable
 from palate.encoders.item.bert import BertEncoder
-from palate.encoders.item.reading import frozen_model, learn_whitening, open_cache
+from palate.encoders.item.reading import (
+    frozen_model,
+    learn_whitening,
+    loaded_model,
+    open_cache,
+)
 from palate.encoders.item.text_model import TextModel, load_text_model
 from palate.exceptions import InvalidParameterError, MissingContentError
 from palate.ops.whitening import fit_whitening
@@ -147,10 +153,10 @@ def test_the_second_build_runs_no_bert(folder, options):
 
 def test_what_read_the_catalogue_is_let_go_and_what_reads_later_stays(folder, options):
     module = build(BertEncoder(folder), options)
-    assert not frozen_model.cache_info().currsize
+    assert not loaded_model.cache_info().currsize
     module.encode_texts(["a lamp"], options)
     assert frozen_model(module.source) is frozen_model(module.source)
-    assert frozen_model.cache_info().currsize == 1
+    assert loaded_model.cache_info().currsize == 1
 
 
 def test_extend_reads_new_rows_alone(folder, options):
@@ -413,3 +419,18 @@ def test_the_cache_that_the_options_name(tmp_path, monkeypatch):
     assert open_cache(RunOptions(cache=False)) is None
     assert (tmp_path / "default") in open_cache(RunOptions()).path.parents
     assert open_cache(RunOptions(cache=tmp_path / "own")).path.parent == tmp_path / "own"
+
+
+def test_weights_that_change_on_disk_are_read_anew(tmp_path, options):
+    """And what the cache keeps under the new weights is what these make."""
+    folder = make_tiny_bert(tmp_path / "bert", words=WORDS)
+    spec, weights = BertEncoder(str(folder)), folder / "model.safetensors"
+    module = build(spec, options)
+    module.encode_texts(["a lamp"], options)  # the model is in memory from here on
+    first = module.features
+    changed = {name: tensor + 0.3 for name, tensor in load_file(weights).items()}
+    save_file(changed, weights, metadata={"format": "pt"})
+    second = build(spec, options).features
+    assert (first - second).abs().max() > 1e-3
+    again = build(spec, RunOptions(device="cpu", cache=False)).features
+    torch.testing.assert_close(second, again, rtol=0, atol=1e-5)

@@ -1,3 +1,4 @@
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -149,3 +150,15 @@ def test_a_file_that_cannot_be_read_gives_one_warning(cache):
         closed.put_many([b"0"], rows(1))
         assert closed.get_many([b"0"]) == {}
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("value", [b"\x01\x02\x03", "text", 7, None], ids=repr)
+def test_a_damaged_value_is_as_one_that_is_not_there(cache, value):
+    cache.put_many([b"0", b"1"], rows(2))
+    with sqlite3.connect(cache.path) as database:
+        database.execute("CREATE TABLE other AS SELECT * FROM vectors")
+        database.execute("DROP TABLE vectors")
+        database.execute("ALTER TABLE other RENAME TO vectors")
+        database.execute("UPDATE vectors SET value = ? WHERE key = ?", (value, b"0"))
+    database.close()
+    assert list(cache.get_many([b"0", b"1"])) == [b"1"]

@@ -1,7 +1,9 @@
+import datetime
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -218,3 +220,20 @@ def test_decimals_are_numbers():
 def test_the_rounding_of_a_constant_is_no_spread():
     module = build(["price"], pd.DataFrame({"price": [0.1, 0.1, 0.1]}))
     assert float(module.columns[0].values.abs().max()) < 1e-9
+
+
+def test_columns_of_objects_grow_by_nothing():
+    """As they do at the end of every fit; and numbers that no float reaches are named."""
+    empty = pd.Series([], dtype=object)
+    assert numbers_of(empty, "n").shape == (0,)
+    assert numbers_of(pd.Series([Decimal("1.5"), None], dtype=object), "n").tolist()[0] == 1.5
+    with pytest.raises(InvalidInputError, match="must hold finite numbers or missing values"):
+        numbers_of(pd.Series([1, 10**400], dtype=object), "n")
+
+
+def test_days_are_numbers_from_any_library():
+    days = [datetime.date(1970, 1, 2), datetime.date(1970, 1, 4)]
+    arrow = pd.Series(days).astype(pd.ArrowDtype(pa.timestamp("ns")))
+    for values in (pd.Series(days, dtype=object), pd.Series(np.array(days, "M8[s]")), arrow):
+        assert is_number_column(values)
+        assert numbers_of(values, "day").tolist() == [86_400, 3 * 86_400]

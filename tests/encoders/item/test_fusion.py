@@ -5,6 +5,7 @@ from sklearn.model_selection import ParameterGrid
 
 from palate._random import ModuleSeed
 from palate.data.items import ItemTable
+from palate.encoders.item.bert import BertEncoder
 from palate.encoders.item.fusion import Fusion
 from palate.encoders.item.ids import IdEncoder
 from palate.exceptions import InvalidParameterError, MissingContentError
@@ -189,3 +190,12 @@ def test_what_is_no_list_of_encoders(spec, text):
     with pytest.raises(InvalidParameterError) as error:
         build(spec)
     assert str(error.value) == text
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_encoder_is_replaced_before_its_parameters_are_set(order):
+    old, new = BertEncoder("a"), BertEncoder("b")
+    given = [("encoders__0__pooling", "cls"), ("encoders__0", new)][::order]
+    fusion = Fusion([old, IdEncoder()]).set_params(**dict(given))
+    assert fusion.encoders[0] is new
+    assert (new.pooling, old.pooling) == ("cls", "mean")

@@ -116,7 +116,8 @@ class ContentCache:
                 marks = ",".join("?" * len(part))
                 query = f"SELECT key, value FROM vectors WHERE key IN ({marks})"
                 for key, value in database.execute(query, part):
-                    found[key] = np.frombuffer(value, dtype="<f4")
+                    if isinstance(value, bytes) and len(value) % 4 == 0:  # else damaged
+                        found[key] = np.frombuffer(value, dtype="<f4")
         return found
 
     def _connect(self) -> sqlite3.Connection:

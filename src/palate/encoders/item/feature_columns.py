@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -43,8 +43,10 @@ def is_number_column(values: pd.Series) -> bool:
     if kind != "O":
         return kind in "iufmM"
     known = values[values.notna()]
-    # Prices of a database come as decimals.
-    return len(known) > 0 and all(isinstance(value, Decimal) for value in known)
+    # Prices of a database come as decimals, and days as dates.
+    return len(known) > 0 and any(
+        all(isinstance(value, kind) for value in known) for kind in (Decimal, date, timedelta)
+    )
 
 
 class LabelColumn(nn.Module):
@@ -181,8 +183,11 @@ def numbers_of(values: pd.Series, name: str) -> np.ndarray:
         return since.dt.total_seconds().to_numpy(dtype=np.float64, na_value=np.nan)
     if kind == "m":
         return values.dt.total_seconds().to_numpy(dtype=np.float64, na_value=np.nan)
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    texts = [isinstance(value, str) for value in values] if kind == "O" else False
+    try:
+        numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    except OverflowError:  # whole numbers that no float reaches
+        numbers = np.array([_as_float(value) for value in values])
+    texts = np.array([isinstance(value, str) for value in values], bool) & (kind == "O")
     bad = np.isinf(numbers) | (np.isnan(numbers) & ~values.isna().to_numpy()) | texts
     if bad.any():
         value = values.iloc[int(np.flatnonzero(bad)[0])]
@@ -193,12 +198,21 @@ def numbers_of(values: pd.Series, name: str) -> np.ndarray:
     return numbers
 
 
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
 def _with_times(values: pd.Series) -> pd.Series:
     """Return a column of objects that are all times, or all durations, as a column of these."""
+    if isinstance(values.dtype, pd.ArrowDtype):
+        values = values.astype(object)
     known = values.dropna()
     if values.dtype != object or not len(known):
         return values
-    if all(isinstance(value, datetime) for value in known):
+    if all(isinstance(value, date) for value in known):
         return pd.to_datetime(values, utc=True)
     if all(isinstance(value, timedelta) for value in known):
         return pd.to_timedelta(values)

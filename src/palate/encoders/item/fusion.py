@@ -66,7 +66,8 @@ class Fusion(BaseEstimator):
         """Set parameters; ``encoders__i`` replaces encoder i, ``encoders__i__name`` sets one."""
         own = {k: v for k, v in params.items() if not k.startswith("encoders__")}
         super().set_params(**own)
-        for name, value in params.items():
+        # An encoder before what belongs to it, in whatever order they are given.
+        for name, value in sorted(params.items(), key=lambda given: given[0].count("__")):
             if name in own:
                 continue
             _, place, *rest = name.split("__", 2)

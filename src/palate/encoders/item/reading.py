@@ -109,16 +109,21 @@ def learn_whitening(
     )
 
 
-@lru_cache(maxsize=2)
 def frozen_model(source: ModelSource) -> TextModel:
-    """Load a model once for all the encoders that only read with it."""
+    """Load a model once for all the encoders that only read with it, and again once it changes."""
+    return loaded_model(source, source.fingerprint)
+
+
+@lru_cache(maxsize=2)
+def loaded_model(source: ModelSource, fingerprint: str) -> TextModel:
+    """Return the model whose files had a fingerprint; it stays in memory."""
     return load_text_model(source)
 
 
 def forget_frozen() -> None:
     """Let go of the models of :func:`frozen_model`, whose memory training can use."""
-    if frozen_model.cache_info().currsize:
-        frozen_model.cache_clear()
+    if loaded_model.cache_info().currsize:
+        loaded_model.cache_clear()
         give_back_memory()
 
 

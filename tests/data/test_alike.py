@@ -1,0 +1,67 @@
+"""New values of an item column are of the type of the old ones, or refused."""
+
+import datetime
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from palate.data.alike import as_before
+from palate.exceptions import InvalidInputError
+
+DAYS = pd.Series(pd.date_range("2024-01-01", periods=2))
+MUST = "column 'c' of items must hold values like those of the items learned before, such as "
+
+
+def objects(*values):
+    return pd.Series(list(values), dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "right"),
+    [
+        (DAYS, objects("2024-05-01", None), [pd.Timestamp("2024-05-01"), pd.NaT]),
+        (DAYS, objects(datetime.date(2024, 5, 1)), [pd.Timestamp("2024-05-01")]),
+        (DAYS, DAYS.dt.tz_localize("Europe/Berlin")[:1], [pd.Timestamp("2023-12-31 23:00")]),
+        (
+            DAYS.dt.tz_localize("Europe/Berlin"),
+            objects("2024-05-01T00:00Z"),
+            [pd.Timestamp("2024-05-01 02:00", tz="Europe/Berlin")],
+        ),
+        (pd.Series(pd.to_timedelta([1], "s")), objects(None), [pd.NaT]),
+        (pd.Series([1, 2]), objects(Decimal("1.5"), None), [1.5, np.nan]),
+        (pd.Series([1.0]), pd.Series([3]), [3]),
+        (objects("a", None), objects(None, "b"), [None, "b"]),
+        (objects(["a"], []), objects(["b"], None), [["b"], None]),
+        # Nothing says what a column without a value, or of several types, may hold.
+        (objects(None), objects(5), [5]),
+        (objects("a", ["b"]), objects(5), [5]),
+        (objects("a", None), objects(5, 0.5, "b", ["c"]), ["5", "0.5", "b", ["c"]]),
+    ],
+)
+def test_what_fits_is_of_the_old_type(old, new, right):
+    found = as_before(old, new, "c")
+    pd.testing.assert_series_equal(
+        found.reset_index(drop=True),
+        pd.Series(right, dtype=object if old.dtype == object else None),
+        check_dtype=False,
+        check_names=False,
+    )
+    if old.dtype != object and new.dtype == object:
+        assert found.dtype.kind == (old.dtype.kind if old.dtype.kind in "Mm" else "f")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rest"),
+    [
+        (DAYS, objects("2024-05-01", "soon"), f"{DAYS[0]!r}; row 1 holds 'soon'."),
+        (DAYS, pd.Series([5]), f"{DAYS[0]!r}; row 0 holds 5."),
+        (pd.Series([1, 2]), objects(None, "unknown"), "1; row 1 holds 'unknown'."),
+        (pd.Series([0.5]), objects(10**400), "0.5; row 0 holds 1000000000"),
+    ],
+)
+def test_what_no_file_could_hold_beside_the_old_is_refused(old, new, rest):
+    with pytest.raises(InvalidInputError) as caught:
+        as_before(old, new, "c")
+    assert str(caught.value).startswith(MUST + rest)
