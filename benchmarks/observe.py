@@ -99,9 +99,10 @@ def main() -> None:
         for n_users in args.users:
             model = model_of(encoder, n_users, args.items, args.events)
             n_items = len(model.item_ids_)
+            timed = calls_of(model, n_users, n_items, args.calls)
             gc.collect()
             gc.freeze()
-            for name, calls in calls_of(model, n_users, n_items, args.calls).items():
+            for name, calls in timed.items():
                 figures = "".join(f"{value:8.2f}" for value in milliseconds(calls))
                 print(f"{encoder:12}{n_users:9d}{n_items:9d}  {name:10}{figures}", flush=True)
 
