@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -148,3 +149,31 @@ def test_threads_end_when_asked_and_work_is_done_without_them():
         patch.setattr(_topk_threads, "_queue", lambda *_: calls)
         assert _topk_threads.run(lambda worker: worker * 10, 4) == [0, 10, 20, 30]
         assert _topk_threads.run_sharing(lambda worker: worker * 10, 4) == [0]
+
+
+@pytest.fixture
+def not_a_number_in_fresh_memory():
+    """Let the C library fill what it hands out with NaN, where it can."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    perturb = -6
+    if mallopt is None or not mallopt(perturb, 0x100):
+        pytest.skip("needs the C library glibc")
+    yield
+    mallopt(perturb, 0)
+
+
+@pytest.mark.parametrize("n_queries", [3, 20])
+@pytest.mark.parametrize("n_items", [1, 3, 8, 9, 15, 17, 31, 33])
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+def test_what_memory_held_before_hides_no_item(
+    not_a_number_in_fresh_memory, n_queries, n_items, metric
+):
+    generator = torch.Generator().manual_seed(n_items)
+    queries = torch.randn(n_queries, 5, generator=generator)
+    items = torch.randn(n_items, 5, generator=generator)
+    products = queries.double() @ items.double().T
+    if metric == "euclidean":
+        products = -torch.cdist(queries.double(), items.double())
+    k = min(2, n_items)
+    found = topk(queries, items, k, metric=metric)
+    assert found.indices.tolist() == products.topk(k).indices.tolist()

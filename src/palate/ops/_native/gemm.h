@@ -153,6 +153,8 @@ INLINE int scan_batch(worker *w, const job *j, const segment *s, const int dtype
         const int64_t n = s->n - at < j->block ? s->n - at : j->block;
         pack_items(s, dtype, at, n, items);
         if (s->bias) memcpy(bias, s->bias + at, sizeof(float) * n);
+        /* Places that fill the last panel: a NaN there would hide the item that it is compared with. */
+        for (int64_t i = n; i < n + ITEMS; i++) bias[i] = 0.0f;
         set_cuts(w, j, dim, s->norms[at / NORM_BLOCK], 0, NULL);
         const int64_t then = take_block(w, j, s, &turn);
         const char *ahead = (const char *)s->vectors + then * dim * width;
