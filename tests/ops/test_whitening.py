@@ -292,3 +292,8 @@ def test_another_whitening_of_whitened_rows(power):
     nearest = middle + (x.double().numpy() - middle) @ basis @ basis.T
     expected = (nearest - new[0].double().numpy()) @ new[1].double().numpy()
     np.testing.assert_allclose(rewhiten(whiten(x, *part), part, new), expected, atol=1e-4)
+
+
+def test_integers_of_numpy_are_integers():
+    x = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    assert fit_whitening(x, np.int64(3))[1].shape == (4, 3)

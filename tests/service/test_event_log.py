@@ -216,3 +216,15 @@ def test_any_history_of_use_keeps_what_was_appended(tmp_path_factory, steps, dat
         frames = [(frame.sequence, frame.changes) for frame in log.read(dropped)]
         assert frames == expected(*range(dropped + 1, model + 1))
     log.close()
+
+
+def test_the_size_is_known_while_a_save_drops_segments(tmp_path, monkeypatch):
+    filled(tmp_path, 3, rotate_behind=(1, 2))
+    log = EventLog(tmp_path)
+    segments = log._segments()
+    right = sum(path.stat().st_size for path in segments[1:])
+    gone = segments[0]
+    gone.unlink()
+    monkeypatch.setattr(log, "_segments", lambda: segments)
+    assert log.size == right
+    log.close()

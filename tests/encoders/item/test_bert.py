@@ -434,3 +434,15 @@ def test_weights_that_change_on_disk_are_read_anew(tmp_path, options):
     assert (first - second).abs().max() > 1e-3
     again = build(spec, RunOptions(device="cpu", cache=False)).features
     torch.testing.assert_close(second, again, rtol=0, atol=1e-5)
+
+
+def test_a_domain_after_equal_texts_is_read_as_they_were(folder, options, monkeypatch):
+    """Equal texts have one direction: two groups of it there are not."""
+    monkeypatch.setattr("palate.encoders.item.bert_items._LEAST_OF_DOMAIN", 4)
+    spec = BertEncoder(folder, whitening_groups=2, whitening=1.0)
+    module = build(spec, options, table(["a lamp"] * 7))
+    assert module.text_width == 1
+    titles = ["a lamp"] * 7 + TITLES[:4]
+    seen, codes = torch.ones(11, dtype=torch.bool), torch.arange(7, 11)
+    assert module.settle(table(titles), seen, codes, options) == []
+    assert module.features.shape == (11, 1)
