@@ -21,7 +21,6 @@ from service.model_store import Version
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
-
 R = TypeVar("R")
 
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from palate.data.checks import EXACT_FLOAT
 from palate.data.frames import make_frame
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import InvalidParameterError
-
-# Integers up to here are floats too; larger ids would come out changed.
-_EXACT_FLOAT = 2**53
 
 
 def padded_ids(codes: np.ndarray, items: Vocabulary, k: int) -> np.ndarray:
@@ -30,7 +28,7 @@ def padded_ids(codes: np.ndarray, items: Vocabulary, k: int) -> np.ndarray:
     empty = codes < 0
     if not empty.any():
         return ids
-    if ids.dtype.kind in "iu" and max(-int(ids.min()), int(ids.max())) <= _EXACT_FLOAT:
+    if ids.dtype.kind in "iu" and max(-int(ids.min()), int(ids.max())) <= EXACT_FLOAT:
         ids = ids.astype(np.float64)
     if ids.dtype.kind not in "fmM":
         ids = ids.astype(object)

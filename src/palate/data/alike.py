@@ -59,10 +59,11 @@ def _as_numbers(new: pd.Series) -> pd.Series:
     if getattr(new.dtype, "kind", "O") in "iuf":
         return new
     plain = new.where([not isinstance(v, (bool, str)) for v in new], None)
-    return plain.map(_as_float, na_action="ignore").astype(np.float64)
+    return plain.map(as_float, na_action="ignore").astype(np.float64)
 
 
-def _as_float(value: Any) -> float:
+def as_float(value: Any) -> float:
+    """Return a value as a float, NaN where it is no number or no float reaches it."""
     try:
         return float(value)
     except (OverflowError, TypeError, ValueError):

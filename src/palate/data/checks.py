@@ -14,6 +14,8 @@ from palate.exceptions import InvalidInputError
 
 # An id can be a text of any length; a message quotes its beginning.
 _LONGEST = 200
+#: Whole numbers up to here are floats too; beyond, a float is several of them.
+EXACT_FLOAT = 2**53
 _LARGEST_TIME = np.iinfo(np.int64).max
 _LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 # ISO 8601 with an offset: "…T12:00+02:00", "… 12:00Z".

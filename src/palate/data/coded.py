@@ -48,10 +48,15 @@ def take(array: np.ndarray | None, where: slice | np.ndarray) -> np.ndarray | No
     return None if array is None else array[where]
 
 
+def in_order(events: CodedEvents) -> np.ndarray:
+    """Return what sorts events by user, then by time; equal times keep the order given."""
+    keys = (events.users,) if events.times is None else (events.times, events.users)
+    return np.lexsort(keys)
+
+
 def by_user(events: CodedEvents) -> dict[int, CodedEvents]:
     """Split events by user, each user's in time order; equal times keep the order given."""
-    keys = (events.users,) if events.times is None else (events.times, events.users)
-    ordered = _select(events, np.lexsort(keys))
+    ordered = _select(events, in_order(events))
     users, starts = np.unique(ordered.users, return_index=True)
     stops = [*starts[1:].tolist(), len(events)]
     spans = zip(users.tolist(), starts.tolist(), stops, strict=True)

@@ -62,7 +62,7 @@ class FlatRows:
         pieces: list[Any] = [None] * (2 * len(places) + 1)
         pieces[0::2] = [self._cut(slice(*span)) for span in zip(starts, stops, strict=True)]
         pieces[1::2] = [rows[place] for place in places]
-        return FlatRows(_starts(lengths), *joined(pieces))
+        return FlatRows(starts_of(lengths), *joined(pieces))
 
     def _cut(self, span: slice) -> Columns:
         return Columns(self.items[span], take(self.times, span), take(self.weights, span))
@@ -77,8 +77,9 @@ def stacked(parts: Sequence[FlatRows]) -> FlatRows:
     >>> stacked([one, one]).indptr
     array([0, 2, 4])
     """
-    return FlatRows(_starts(np.concatenate([np.diff(p.indptr) for p in parts])), *joined(parts))
+    return FlatRows(starts_of(np.concatenate([np.diff(p.indptr) for p in parts])), *joined(parts))
 
 
-def _starts(lengths: np.ndarray) -> np.ndarray:
+def starts_of(lengths: np.ndarray) -> np.ndarray:
+    """Return where rows of some lengths start, and where the last one ends: int64 (n + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from palate.data.coded import CodedEvents, by_user, concatenated, kind_of_times, merged
-from palate.data.flat import FlatRows, stacked
+from palate.data.coded import (
+    CodedEvents,
+    by_user,
+    concatenated,
+    in_order,
+    kind_of_times,
+    merged,
+    take,
+)
+from palate.data.flat import FlatRows, stacked, starts_of
 from palate.data.rows import Rows
 from palate.exceptions import InvalidInputError
 
@@ -57,14 +65,12 @@ class Histories:
     @classmethod
     def from_events(cls, events: CodedEvents, n_users: int) -> Histories:
         """Group events by user and order them by time; equal times keep the order given."""
-        keys = (events.users,) if events.times is None else (events.times, events.users)
-        order = np.lexsort(keys)
-        counts = np.bincount(events.users, minlength=n_users)
+        order = in_order(events)
         return cls(
-            indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            indptr=starts_of(np.bincount(events.users, minlength=n_users)),
             items=events.items[order].astype(np.int64),
-            times=None if events.times is None else events.times[order],
-            weights=None if events.weights is None else events.weights[order],
+            times=take(events.times, order),
+            weights=take(events.weights, order),
             n_users=n_users,
         )
 
@@ -94,12 +100,7 @@ class Histories:
 
     def lengths(self, users: np.ndarray) -> np.ndarray:
         """Return the number of events of each user."""
-        lengths = self._base.lengths(users)
-        for flat, places in self._rewritten_of(users):
-            lengths[places] = flat.lengths(users[places] % _PART)
-        for row, place in self._changed_of(users):
-            lengths[place] = len(row)
-        return lengths
+        return self._lengths(users, *self._beside(users))
 
     def all_lengths(self) -> np.ndarray:
         """Return the number of events of every user, as int32."""
@@ -114,13 +115,13 @@ class Histories:
 
     def gather(self, users: np.ndarray, column: str = "items") -> tuple[np.ndarray, np.ndarray]:
         """Return the histories of `users` as ``indptr, items``, or with another column."""
-        lengths = self.lengths(users)
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        rewritten, changed = self._beside(users)
+        lengths = self._lengths(users, rewritten, changed)
+        indptr = starts_of(lengths)
         plain = lengths > 0
-        rewritten = list(self._rewritten_of(users))
         for _, places in rewritten:
             plain[places] = False
-        rows = [(getattr(row, column), place) for row, place in self._changed_of(users)]
+        rows = [(getattr(row, column), place) for row, place in changed]
         moved = np.array([place for _, place in rows], np.int64)
         plain[moved] = False
         sources = [(self._base, np.flatnonzero(plain), users)]
@@ -153,14 +154,14 @@ class Histories:
             if part not in changed:
                 changed[part] = dict(self.changed.get(part, {}))
             changed[part][user] = merged(self.row(user), rows)
-        grown = replace(self, n_users=n_users)
-        full = {part: rows for part, rows in changed.items() if len(rows) > _MOST_CHANGED}
-        rewritten = {part: grown._written(part, rows) for part, rows in full.items()}
-        changed |= {part: {} for part in full}
+        grown = replace(self, changed=self.changed.updated(changed), n_users=n_users)
+        full = [part for part, rows in changed.items() if len(rows) > _MOST_CHANGED]
+        if not full:
+            return grown
         return replace(
             grown,
-            changed=self.changed.updated(changed),
-            rewritten=self.rewritten.updated(rewritten),
+            changed=grown.changed.updated({part: {} for part in full}),
+            rewritten=grown.rewritten.updated({part: grown._written(part) for part in full}),
         )
 
     def events(self) -> CodedEvents:
@@ -185,23 +186,36 @@ class Histories:
     def _base(self) -> FlatRows:
         return FlatRows(self.indptr, self.items, self.times, self.weights)
 
-    def _written(self, part: int, rows: Mapping[int, CodedEvents] | None = None) -> FlatRows:
-        """Return the rows of a part in arrays, with its changed rows or those that are given."""
-        rows = self.changed.get(part, {}) if rows is None else rows
+    def _written(self, part: int) -> FlatRows:
+        """Return the rows of a part in arrays, its changed rows among them."""
+        rows = self.changed.get(part, {})
         start, stop = part * _PART, min((part + 1) * _PART, self.n_users)
         flat = self.rewritten.get(part)
         flat = self._base.part(start, stop) if flat is None else flat
         return flat.exchanged({user - start: row for user, row in rows.items()}, stop - start)
 
-    def _rewritten_of(self, users: np.ndarray) -> Iterator[tuple[FlatRows, np.ndarray]]:
-        """Yield what was written anew, and where `users` names somebody of it."""
-        for part, places in _by_part(users, self.rewritten):
-            yield self.rewritten[part], places
+    def _beside(
+        self, users: np.ndarray
+    ) -> tuple[list[tuple[FlatRows, np.ndarray]], list[tuple[CodedEvents, int]]]:
+        """Return what was written anew and the changed rows, with the places of their users."""
+        return list(_by_part(users, self.rewritten)), list(self._changed_of(users))
+
+    def _lengths(
+        self,
+        users: np.ndarray,
+        rewritten: list[tuple[FlatRows, np.ndarray]],
+        changed: list[tuple[CodedEvents, int]],
+    ) -> np.ndarray:
+        lengths = self._base.lengths(users)
+        for flat, places in rewritten:
+            lengths[places] = flat.lengths(users[places] % _PART)
+        for row, place in changed:
+            lengths[place] = len(row)
+        return lengths
 
     def _changed_of(self, users: np.ndarray) -> Iterator[tuple[CodedEvents, int]]:
         """Yield the changed row of each of `users` who has one, and its place."""
-        for part, places in _by_part(users, self.changed):
-            rows = self.changed[part]
+        for rows, places in _by_part(users, self.changed):
             if len(places) > len(rows):  # few are compared sooner than many are looked up
                 places = places[np.isin(users[places], list(rows))]
             for place in places.tolist():
@@ -243,8 +257,8 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
 
 
-def _by_part(users: np.ndarray, known: Rows[Any]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each known part that some of `users` belong to, and the places of these."""
+def _by_part(users: np.ndarray, known: Rows[Any]) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yield what is known of each part that some of `users` belong to, and their places."""
     if not known or not len(users):
         return
     parts = users // _PART
@@ -252,4 +266,4 @@ def _by_part(users: np.ndarray, known: Rows[Any]) -> Iterator[tuple[int, np.ndar
     found, starts = np.unique(parts[order], return_index=True)
     for part, places in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
         if part in known:
-            yield part, places
+            yield known[part], places

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate.data.checks import check_named_once, is_unicode, shown
+from palate.data.checks import EXACT_FLOAT, check_named_once, is_unicode, shown
 from palate.data.frames import id_column, open_frame
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import InvalidInputError
 
-# Floats up to here that are whole are told as integers: a missing value makes a column of floats.
-_EXACT_FLOAT = 2**53
 _MOMENTS = (datetime.date, datetime.time, datetime.timedelta)
 
 
@@ -216,7 +214,8 @@ def _as_text(value: Any) -> str | None:
         number = float(value)
         if np.isnan(number):
             return ""
-        whole = number.is_integer() and abs(number) <= _EXACT_FLOAT
+        # A missing value makes a column of floats: those that are whole are told as integers.
+        whole = number.is_integer() and abs(number) <= EXACT_FLOAT
         return str(int(number)) if whole else f"{number:.6g}"
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return "" if np.isnat(value) else str(value)

@@ -217,9 +217,9 @@ def _predicts(items: np.ndarray, ages: np.ndarray, life: float | None, n_items: 
 
 def _passed(times: np.ndarray, origin: Any) -> np.ndarray:
     """Return how long after the origin times are, which may be more than 64 bits of nanoseconds."""
-    far = np.abs(_numbers(times) - _numbers(np.asarray(origin))) > 2.0**62
-    near = np.where(far, origin, times) - origin
-    return np.where(far, _numbers(times) - _numbers(np.asarray(origin)), _numbers(near))
+    apart = _numbers(times) - _numbers(np.asarray(origin))
+    far = np.abs(apart) > 2.0**62
+    return np.where(far, apart, _numbers(np.where(far, origin, times) - origin))
 
 
 def _numbers(times: np.ndarray) -> np.ndarray:

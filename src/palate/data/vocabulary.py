@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from palate.data.checks import EXACT_FLOAT
 from palate.exceptions import InvalidInputError
 
 # A tail above this share of the base is merged into it: looking up stays one hash, adding one id
 # stays cheap.
 _TAIL_SHARE = 0.125
-# From here on a float is several integers.
-_EXACT = 2.0**53
 _NUMBERS = (int, float, np.number, np.bool_, np.datetime64)
 
 
@@ -161,7 +160,7 @@ def _only_rounded(array: np.ndarray, kind: str) -> np.ndarray:
     if array.dtype == object and kind in "iuf":
         return np.array([_is_no_number(value, kind) for value in array.tolist()], bool)
     if {kind, array.dtype.kind} in ({"i", "f"}, {"u", "f"}):
-        return np.abs(array.astype(np.float64)) >= _EXACT
+        return np.abs(array.astype(np.float64)) >= EXACT_FLOAT
     return np.zeros(len(array), bool)
 
 
@@ -170,7 +169,7 @@ def _is_no_number(value: Any, kind: str) -> bool:
         return True
     whole = isinstance(value, (int, np.integer))
     mixed = isinstance(value, (int, float, np.number)) and whole == (kind == "f")
-    return mixed and abs(float(value)) >= _EXACT
+    return mixed and abs(float(value)) >= EXACT_FLOAT
 
 
 def _as_times(array: np.ndarray, kind: str) -> np.ndarray:

@@ -97,15 +97,13 @@ class TimeSplit:
                     f"X must have training and test events in every window; window {window + 1} "
                     f"of {n_splits} has {len(train)} and {len(test)} with "
                     f"test_size={self.test_size!r}."
-                    + _why_none(n_test if len(train) and not len(test) else 0)
+                    + (_cold(n_test) if len(train) and n_test else "")
                 )
             yield train, test
 
 
-def _why_none(n_test: int) -> str:
-    """Say what became of the test events of a window, where there were some."""
-    if not n_test:
-        return ""
+def _cold(n_test: int) -> str:
+    """Say what became of the test events of a window."""
     return (
         f" Its {n_test} test events are of users or items without training events, which "
         "filter_cold_users and filter_cold_items leave out."

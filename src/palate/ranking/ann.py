@@ -15,7 +15,7 @@ from palate._random import draw_seed
 from palate._validation import check_choice, check_int
 from palate.ops._topk_canonical import canonical_scores
 from palate.ops._topk_catalogue import Catalogue, rows_of
-from palate.ops._topk_filters import ItemLists, as_codes, check_range, exclusion_lists
+from palate.ops._topk_filters import ItemLists, exclusion_lists, included_codes
 from palate.ops._topk_prepare import prepared_rows
 from palate.ops.similarity import METRICS
 from palate.ops.topk import TopK
@@ -167,10 +167,7 @@ class ApproximateRanker(NeighborsMixin, BaseEstimator):
         vectors = as_vectors("queries", queries, self.dim_)
         ready = prepared_rows("queries", vectors, unit=self.metric == "cosine")[0].float()
         lists = exclusion_lists(exclude, len(ready), self.n_items_)
-        only = None if include is None else as_codes("include", include)
-        if only is not None:
-            check_range("include", only, self.n_items_)
-        codes = self._search(ready, k, lists, only)
+        codes = self._search(ready, k, lists, included_codes(include, self.n_items_))
         rows = max(1, _GATHER // max(codes.shape[1] * self.dim_, 1))
         parts = [
             self._scored(ready[i : i + rows], codes[i : i + rows], k)

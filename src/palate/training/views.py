@@ -78,9 +78,10 @@ def padded(
     own = vectors[:, : network.dim]
     lengths = np.minimum(np.diff(indptr), network.room)
     led = np.zeros(len(lengths), np.int64) if people is None else (people >= 0).astype(np.int64)
-    order = np.argsort(-(lengths + led), kind="stable")
+    sizes = lengths + led
+    order = np.argsort(-sizes, kind="stable")
     n_steps = steps_at_once(vectors.device, _STEPS_A_THREAD)
-    for part in cut_rows((lengths + led)[order], _ENCODE_ROWS, n_steps):
+    for part in cut_rows(sizes[order], _ENCODE_ROWS, n_steps):
         rows = order[part]
         places = indptr[rows + 1], lengths[rows], led[rows]
         codes, mask = pad_before(items, *places)

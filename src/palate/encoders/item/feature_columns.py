@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from palate.data.alike import as_float
 from palate.data.checks import shown
 from palate.encoders.item.bags import Bags
 from palate.encoders.item.ids import INITIAL_STD, SPARSE_ROWS
@@ -186,7 +187,7 @@ def numbers_of(values: pd.Series, name: str) -> np.ndarray:
     try:
         numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     except OverflowError:  # whole numbers that no float reaches
-        numbers = np.array([_as_float(value) for value in values])
+        numbers = np.array([as_float(value) for value in values])
     texts = np.array([isinstance(value, str) for value in values], bool) & (kind == "O")
     bad = np.isinf(numbers) | (np.isnan(numbers) & ~values.isna().to_numpy()) | texts
     if bad.any():
@@ -196,13 +197,6 @@ def numbers_of(values: pd.Series, name: str) -> np.ndarray:
             f"it holds {shown(value)}."
         )
     return numbers
-
-
-def _as_float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return np.inf
 
 
 def _with_times(values: pd.Series) -> pd.Series:
