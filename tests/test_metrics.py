@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -449,3 +450,12 @@ def test_codes_may_be_as_large_as_integers_go():
     hits = find_hits([[top, 5, -1], [top - 1, 0, top]], indptr=[0, 2, 3], indices=[top, 7, top])
     assert hits.hit.tolist() == [[True, False, False], [False, False, True]]
     assert hits.n_relevant.tolist() == [2, 1]
+
+
+def test_dates_of_another_name_mean_nothing_where_order_does_not_count():
+    truth = pd.DataFrame({"user_id": ["a"], "item_id": [7], "bought": [pd.Timestamp("2024-01-01")]})
+    found = pd.DataFrame({"user_id": ["a"], "item_id": [7], "rank": [1]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = evaluate(found, truth, metrics=["hr", "novelty"], history=truth)
+    assert values["hr@10"] == 1.0

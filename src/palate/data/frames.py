@@ -104,7 +104,7 @@ def id_column(frame: nw.DataFrame[Any], name: str, table: str = "X") -> np.ndarr
     return check_ids(column(frame, name, table), name, table)
 
 
-def read_events(X: Any, name: str = "X") -> Events:
+def read_events(X: Any, name: str = "X", *, in_order: bool = True) -> Events:
     """Read the event columns of a table or of a 2-D array.
 
     Parameters
@@ -115,6 +115,8 @@ def read_events(X: Any, name: str = "X") -> Events:
         Times are numbers, datetimes, or ISO 8601 texts.
     name : str, default="X"
         What errors call the table.
+    in_order : bool, default=True
+        Whether the order of the events counts, so that dates which are not read are warned of.
 
     Returns
     -------
@@ -137,7 +139,7 @@ def read_events(X: Any, name: str = "X") -> Events:
     users = id_column(frame, "user_id", name)
     items = id_column(frame, "item_id", name)
     times = next((column(frame, c, name) for c in TIMESTAMP_NAMES if c in frame.columns), None)
-    if times is None:
+    if in_order and times is None:
         _warn_of_unread_times(frame, name)
     weights = column(frame, "weight", name) if "weight" in frame.columns else None
     return Events(users, items, check_times(times, name), check_weights(weights, name))

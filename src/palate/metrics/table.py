@@ -82,10 +82,10 @@ def evaluate(
     lengths = check_k(k)
     names = check_names(metrics, METRICS)
     _check_needs(names, n_items, history)
-    events = read_events(truth, "truth")
+    events = read_events(truth, "truth", in_order=False)
     if not len(events):
         raise InvalidInputError("truth must hold at least one event; it has no rows.")
-    past = read_events(history, "history") if "novelty" in names else None
+    past = read_events(history, "history", in_order=False) if "novelty" in names else None
     rec_users, rec_items, order = _read_recommendations(recommendations)
     users, user_ids = _joint_codes("user_id", truth=events.user_id, recommendations=rec_users)
     items, item_ids = _joint_codes(
