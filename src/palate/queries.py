@@ -27,6 +27,7 @@ ON_UNSUPPORTED = ("raise", "warn", "ignore")
 MUST_KNOW: Any = object()
 # Who is unknown, or has no event, is answered by popularity: only questions may ask for it.
 POPULAR: Any = object()
+_OR_POPULAR = ", or 'popular' to answer by what is popular"
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,16 @@ class Queries:
 
 
 def report_unsupported(
-    what: str, values: Sequence[Any], on_unsupported: str, outcome: str = "They were skipped."
+    what: str,
+    values: Sequence[Any],
+    on_unsupported: str,
+    outcome: str = "They were skipped.",
+    instead: str = "",
 ) -> None:
-    """Raise, warn of the outcome, or say nothing about ids that the model does not know."""
+    """Raise, warn of the outcome, or say nothing about ids that the model does not know.
+
+    The error names what can be passed: to skip them, or what to do `instead`.
+    """
     _check_on_unsupported(on_unsupported)
     if not len(values) or on_unsupported in ("ignore", POPULAR):
         return
@@ -123,7 +131,7 @@ def report_unsupported(
         raise UnsupportedTargetError(message)
     if on_unsupported == "raise":
         raise UnsupportedTargetError(
-            f"{message} Pass on_unsupported_targets='warn' or 'ignore' to skip them."
+            f"{message} Pass on_unsupported_targets='warn' or 'ignore' to skip them{instead}."
         )
     warn_caller(f"{message} {outcome}", UnsupportedTargetWarning)
 
@@ -148,7 +156,7 @@ def user_queries(
         ids = id_list("users", users, "user")
         codes = vocabulary.codes(ids)
     known = codes >= 0
-    report_unsupported("users", ids[~known].tolist(), on_unsupported)
+    report_unsupported("users", ids[~known].tolist(), on_unsupported, instead=_OR_POPULAR)
     if on_unsupported is POPULAR and not known.all():
         vocabulary = vocabulary.extend(ids[~known])  # a user beyond the histories has no event
         codes[~known] = vocabulary.codes(ids[~known])
@@ -159,7 +167,8 @@ def user_queries(
         if told is not None:
             known |= told >= 0
             if users is not None:  # by name, somebody of whom nothing is left is as unknown
-                report_unsupported("users", ids[~known & (codes >= 0)].tolist(), on_unsupported)
+                left = ids[~known & (codes >= 0)].tolist()
+                report_unsupported("users", left, on_unsupported, instead=_OR_POPULAR)
     indptr, items = histories.gather(codes[known])
     # The vocabulary's own ids: the caller's list need not be of their type.
     labels = vocabulary.ids(codes[known])
@@ -179,9 +188,8 @@ def history_queries(
     ids = [event for event in events if not isinstance(event, Text)]
     codes[~spoken] = vocabulary.codes(ids)
     unknown = ~spoken & (codes < 0)
-    report_unsupported(
-        "items in histories", [events[i] for i in np.flatnonzero(unknown)], on_unsupported
-    )
+    strange = [events[i] for i in np.flatnonzero(unknown)]
+    report_unsupported("items in histories", strange, on_unsupported, instead=_OR_POPULAR)
     texts = tuple(event.text for event in events if isinstance(event, Text))
     codes[spoken] = len(vocabulary) + np.arange(len(texts))
     rows = np.repeat(np.arange(len(lengths)), lengths)[~unknown]
@@ -224,7 +232,11 @@ def _numbered(
     counts = np.bincount(rows, minlength=n_rows)
     empty = np.flatnonzero(counts == 0)
     if len(empty) and on_unsupported in ("raise", MUST_KNOW):
-        raise UnsupportedTargetError(f"history {empty[0]} is empty: it says nothing about taste.")
+        hint = " Pass on_unsupported_targets='popular' to answer it by what is popular."
+        raise UnsupportedTargetError(
+            f"history {empty[0]} is empty: it says nothing about taste."
+            f"{hint if on_unsupported == 'raise' else ''}"
+        )
     if len(empty) and on_unsupported == "warn":
         warn_caller(
             f"{len(empty)} histories without a known item were skipped, the first is {empty[0]}.",

@@ -26,6 +26,7 @@ EVENTS = pd.DataFrame({"user_id": ["u0", "u1"], "item_id": ["a", "b"], "timestam
 NUMBERS = pd.DataFrame({"user_id": [0, 1], "item_id": [3, 4], "timestamp": [90, 91]})
 RANKED = pd.DataFrame({"user_id": ["u0"], "item_id": ["a"], "rank": [1]})
 SKIP = " Pass on_unsupported_targets='warn' or 'ignore' to skip them."
+SKIP_OR_POPULAR = f"{SKIP[:-1]}, or 'popular' to answer by what is popular."
 HUGE = np.array([2**63, 2**64 - 1], np.uint64)
 
 # What a model of texts as ids says about ids that are numbers, or that nobody has.
@@ -40,13 +41,13 @@ UNKNOWN: dict[str, tuple[str, Callable[[Any, Any], Any], type, str]] = {
         "learned",
         lambda model, ids: model.recommend(ids),
         UnsupportedTargetError,
-        "users unknown to the model: {ids}." + SKIP,
+        "users unknown to the model: {ids}." + SKIP_OR_POPULAR,
     ),
     "recommend histories": (
         "learned",
         lambda model, ids: model.recommend(histories=[["a"], ids]),
         UnsupportedTargetError,
-        "items in histories unknown to the model: {ids}." + SKIP,
+        "items in histories unknown to the model: {ids}." + SKIP_OR_POPULAR,
     ),
     "recommend_to_items": (
         "learned",

@@ -111,9 +111,10 @@ WHAT = {"users": "users", "item_ids": "items", "items_to_recommend": "items_to_r
 def test_unknown_ids(parameter: str, case: str, learned: Recommender, refused: Any) -> None:
     ask, _ = LISTS[parameter]
     make, written = UNKNOWN[case]
+    instead = ", or 'popular' to answer by what is popular" if parameter == "users" else ""
     message = (
         f"{WHAT[parameter]} unknown to the model: {written}. "
-        "Pass on_unsupported_targets='warn' or 'ignore' to skip them."
+        f"Pass on_unsupported_targets='warn' or 'ignore' to skip them{instead}."
     )
     refused(lambda: ask(learned, make()), UnsupportedTargetError, message, learned)
 

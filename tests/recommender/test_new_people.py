@@ -63,7 +63,10 @@ def test_texts_without_words_are_popular_too(fitted_once: Recommender) -> None:
     assert found["user_id"].unique().tolist() == [0, 1]
     with pytest.raises(UnsupportedTargetError) as caught:
         fitted_once.recommend(texts=[[]], on_unsupported_targets="ignore")
-    assert str(caught.value) == "history 0 is empty: it says nothing about taste."
+    assert str(caught.value) == (
+        "history 0 is empty: it says nothing about taste. "
+        "Pass on_unsupported_targets='popular' to answer it by what is popular."
+    )
 
 
 def test_filters_hold_for_what_is_popular(fitted_once: Recommender, events: pd.DataFrame) -> None:

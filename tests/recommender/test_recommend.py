@@ -316,6 +316,7 @@ def test_queries_of_another_form(
     assert str(caught.value) == message
 
 
+OR_POPULAR = ", or 'popular' to answer by what is popular"
 UNKNOWN: list[tuple[dict[str, Any], str]] = [
     ({"users": ["u0", "zz", 7]}, "users unknown to the model: 'zz', 7."),
     (
@@ -334,8 +335,9 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
 def test_unknown_ids_raise(fitted_once: Recommender, query: dict[str, Any], message: str) -> None:
     with pytest.raises(UnsupportedTargetError) as caught:
         fitted_once.recommend(**query)
+    instead = "" if "items_to_recommend" in query else OR_POPULAR
     assert str(caught.value) == (
-        f"{message} Pass on_unsupported_targets='warn' or 'ignore' to skip them."
+        f"{message} Pass on_unsupported_targets='warn' or 'ignore' to skip them{instead}."
     )
 
 
@@ -361,10 +363,11 @@ def test_unknown_ids_are_skipped_if_asked(
 def test_histories_without_an_event(fitted_once: Recommender) -> None:
     with pytest.raises(UnsupportedTargetError) as caught:
         fitted_once.recommend(histories=[["i0"], []])
-    assert str(caught.value) == "history 1 is empty: it says nothing about taste."
+    hint = " Pass on_unsupported_targets='popular' to answer it by what is popular."
+    assert str(caught.value) == f"history 1 is empty: it says nothing about taste.{hint}"
     with pytest.raises(UnsupportedTargetError) as caught:
         fitted_once.recommend(texts=[[]])
-    assert str(caught.value) == "history 0 is empty: it says nothing about taste."
+    assert str(caught.value) == f"history 0 is empty: it says nothing about taste.{hint}"
     queries = [[], ["i0"], ["zz"]]
     with pytest.warns(UnsupportedTargetWarning) as warned:
         table = fitted_once.recommend(histories=queries, on_unsupported_targets="warn", k=2)

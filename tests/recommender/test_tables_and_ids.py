@@ -145,7 +145,8 @@ def test_types_that_differ_are_unknown_not_guessed(make_recommender: Make) -> No
         model.recommend(histories=[["1", 2]])
     assert str(caught.value) == (
         "items in histories unknown to the model: '1'. "
-        "Pass on_unsupported_targets='warn' or 'ignore' to skip them."
+        "Pass on_unsupported_targets='warn' or 'ignore' to skip them, "
+        "or 'popular' to answer by what is popular."
     )
     numpy = model.recommend(histories=[np.array([1, 2], np.uint8)], k=1)
     plain = model.recommend(histories=[[1, 2]], k=1)

@@ -84,13 +84,14 @@ def test_unknown_users_and_items_are_skipped_on_demand(running):
 
 
 UNKNOWN = "Pass on_unsupported_targets='warn' or 'ignore' to skip them."
+UNANSWERED = f"{UNKNOWN[:-1]}, or 'popular' to answer by what is popular."
 EVENT = {"user_id": "u1", "item_id": "i1", "timestamp": 99}
 REFUSED = [
-    ("/recommend", {"users": ["x"]}, f"users unknown to the model: 'x'. {UNKNOWN}"),
+    ("/recommend", {"users": ["x"]}, f"users unknown to the model: 'x'. {UNANSWERED}"),
     (
         "/recommend",
         {"histories": [["x"]]},
-        f"items in histories unknown to the model: 'x'. {UNKNOWN}",
+        f"items in histories unknown to the model: 'x'. {UNANSWERED}",
     ),
     ("/recommend", {}, "one of users, histories and texts must be given; got none."),
     (
