@@ -321,7 +321,8 @@ def _changed(**columns):
             TRUTH,
             {},
             InvalidInputError,
-            "column 'rank' of recommendations must not repeat a rank within a user; 1 rows do.",
+            "column 'rank' of recommendations must not repeat a rank within a user; "
+            "user 'u' has rank 1 twice.",
         ),
         (
             _changed(rank=[1, 1, 0, 2, 3, 1]),
@@ -342,8 +343,7 @@ def _changed(**columns):
             TRUTH,
             {},
             InvalidInputError,
-            "column 'rank' of recommendations must hold numbers, none missing; its type is "
-            "float64.",
+            "column 'rank' of recommendations must hold numbers, none missing; row 5 is nan.",
         ),
         (
             _changed(),
@@ -459,3 +459,40 @@ def test_dates_of_another_name_mean_nothing_where_order_does_not_count():
         warnings.simplefilter("error")
         values = evaluate(found, truth, metrics=["hr", "novelty"], history=truth)
     assert values["hr@10"] == 1.0
+
+
+def test_ids_of_several_kinds_in_any_order():
+    mixed = {"user_id": pd.Series(["a", 1], dtype=object), "item_id": ["y", "x"], "rank": [1, 1]}
+    truth = {"user_id": pd.Series([1, "a"], dtype=object), "item_id": ["x", "y"]}
+    assert evaluate(pd.DataFrame(mixed), pd.DataFrame(truth), metrics=["hr"]) == {"hr@10": 1.0}
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_whole_scores_beyond_a_float_are_told_apart(kind):
+    scores = np.array([2**53, 2**53 + 1], kind)
+    table = pd.DataFrame({"user_id": ["a", "a"], "item_id": ["x", "y"], "score": scores})
+    truth = pd.DataFrame({"user_id": ["a"], "item_id": ["y"]})
+    assert evaluate(table, truth, k=1, metrics=["hr"]) == {"hr@1": 1.0}
+
+
+def test_counting_refuses_what_is_no_code():
+    with pytest.raises(InvalidInputError) as error:
+        popularity([0, 1], [3, 7], n_items=4)
+    assert str(error.value) == "items must hold codes from 0 to 3; event 1 has 7."
+    # Codes of users may be of any size.
+    assert popularity([2**62, 2**62 + 1], [1, 1], n_items=4).tolist() == [0, 1, 0, 0]
+    for call in (
+        lambda: coverage(np.array([[4, 2, 1]]), -1, 12),
+        lambda: novelty(np.array([[0]]), 0, np.ones(1), 1),
+    ):
+        with pytest.raises(InvalidParameterError, match="k must be an integer of at least 1"):
+            call()
+
+
+def test_a_history_without_events_has_no_novelty():
+    empty = pd.DataFrame({"user_id": [], "item_id": []})
+    with pytest.raises(InvalidInputError) as error:
+        evaluate(
+            pd.DataFrame(RECOMMENDATIONS), pd.DataFrame(TRUTH), metrics=["novelty"], history=empty
+        )
+    assert str(error.value) == "history must hold at least one event; it has no rows."

@@ -331,3 +331,52 @@ def test_a_time_split_needs_times():
     assert str(error.value) == (
         "X must have times for a split by time, in a column 'timestamp'; it has none."
     )
+
+
+def test_a_lazy_table_is_split_once_collected():
+    # `unique` of polars keeps no order: collected twice, rows would come in two orders.
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame(
+        {
+            "user_id": rng.integers(0, 200, 4000),
+            "item_id": rng.integers(0, 50, 4000),
+            "timestamp": rng.integers(0, 10**6, 4000),
+        }
+    )
+    train, test = leave_last_out_split(table.lazy().unique())
+    last = train.group_by("user_id").agg(pl.col("timestamp").max().alias("last"))
+    assert len(test) == 200
+    assert test.join(last, on="user_id").filter(pl.col("timestamp") < pl.col("last")).is_empty()
+    before, after = time_split(table.lazy().unique(), filter_cold_users=False)
+    assert before["timestamp"].max() < after["timestamp"].min()
+
+
+@pytest.mark.parametrize("splitter", [LeaveLastOut(), TimeSplit()])
+def test_places_in_a_lazy_table_mean_nothing(splitter):
+    with pytest.raises(InvalidInputError) as error:
+        next(splitter.split(pl.DataFrame(EVENTS).lazy()))
+    assert str(error.value) == (
+        "X must be collected before it is split into positions of rows; got a lazy table, whose "
+        "rows may come in another order each time."
+    )
+
+
+def test_rows_of_texts_and_numbers_keep_both():
+    train, test = leave_last_out_split([("a", 7, 1), ("a", 8, 2), ("b", 7, 1), ("b", 9, 2)])
+    assert test.tolist() == [["a", 8, 2], ["b", 9, 2]]
+    assert [type(value) for value in train[0]] == [str, int, int]
+    assert leave_last_out_split([("a", "7"), ("a", "8")])[1].dtype.kind == "U"
+
+
+def test_masked_values_are_refused():
+    masked = np.ma.array([[1, 1, 1], [1, 2, 2]], mask=[[0, 0, 0], [0, 1, 0]])
+    with pytest.raises(InvalidInputError) as error:
+        leave_last_out_split(masked)
+    assert str(error.value) == "X must have no masked values; got 1."
+
+
+@pytest.mark.parametrize("size", ["+5", "5.5", " 7 ", np.timedelta64(5)])
+def test_a_duration_without_a_unit_is_refused(size):
+    with pytest.raises(InvalidParameterError) as error:
+        next(TimeSplit(test_size=size).split(pd.DataFrame(EVENTS)))
+    assert str(error.value).endswith(f"a positive duration such as '7D'; got {size!r}.")

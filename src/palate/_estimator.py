@@ -155,7 +155,8 @@ def code_more(rec: Any, X: Any, items: Any, users: Any) -> tuple[Coded, np.ndarr
         users=before.users,
         known=before.items,
         table=before.table,
-        needs_content=before.network.items.has_content,
+        # Own encoders may read a table and yet have nothing to say of items without events.
+        needs_content=before.network.items.has_content or before.table.frame.shape[1] > 0,
     )
     people, known = add_people(before.people, users, features_of(rec), coded.users)
     coded = replace(coded, users=known, people=people)
@@ -199,6 +200,7 @@ def serve(
         before.then(learned, histories, learned_from),
         coded.people,
         second,
+        copy.deepcopy(rec.ranker),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from palate._validation import warn_caller
 from palate.data.checks import shown, unusable_id
 from palate.data.coded import CodedEvents, sortable_times
-from palate.data.frames import Events, is_frame, read_events
+from palate.data.frames import Events, check_unmasked, is_frame, read_events
 from palate.data.items import ItemTable, read_items
 from palate.data.lists import given, history_rows, id_list
 from palate.data.people import People
@@ -53,8 +53,7 @@ def check_form(X: Any, name: str = "X") -> None:
     What is like an array goes to scikit-learn's checks, which speak of samples and features.
     """
     array = hasattr(X, "__array__") or hasattr(X, "shape")
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
-        raise InvalidInputError(f"{name} must have no masked values; got {int(X.mask.sum())}.")
+    check_unmasked(X, name)
     if not (array or is_histories(X) or is_frame(X)):
         raise InvalidInputError(
             f"{name} must be a table with the columns 'user_id' and 'item_id', an array of shape "
@@ -149,12 +148,14 @@ def code_interactions(
         ids, content = read_items(items)
         fresh = known.codes(ids) < 0
         named = Vocabulary(ids)
-        _check_named(events, known, named)
+        _check_named(events, known, named, is_histories(X))
         if needs_content:
+            if not len(known):
+                content.check_writable()
             vocabulary = known.extend(ids)
             table = table.concatenate(ItemTable(content.frame[fresh])) if len(known) else content
     elif needs_content:
-        _check_named(events, known, None)
+        _check_named(events, known, None, is_histories(X))
     if not needs_content:
         vocabulary = known.extend(events.item_id)
         table = ItemTable.without_content(len(vocabulary))
@@ -177,7 +178,9 @@ def check_timed(events: CodedEvents) -> None:
         )
 
 
-def _check_named(events: Events, known: Vocabulary, named: Vocabulary | None) -> None:
+def _check_named(
+    events: Events, known: Vocabulary, named: Vocabulary | None, in_histories: bool
+) -> None:
     """Raise where an event names an item that has no row of content."""
     missing = known.codes(events.item_id) < 0
     if named is not None:
@@ -191,8 +194,9 @@ def _check_named(events: Events, known: Vocabulary, named: Vocabulary | None) ->
             "items must be given: the item encoder reads the content of items. "
             "Pass items=table, or use item_encoder='id'."
         )
+    place = f"history {events.user_id[row]}" if in_histories else f"row {row}"
     raise MissingContentError(
-        f"items must have a row for every item of X; row {row} of X names {shown(value)}, "
+        f"items must have a row for every item of X; {place} of X names {shown(value)}, "
         f"which has none.{_type_hint(events.item_id, named)}"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -121,6 +122,15 @@ class NamedPartsMixin:
 
     def set_params(self, **params: Any) -> Any:
         """Set parameters; ``user_encoder__n_layers=3`` works on a named part too."""
+        before = {**vars(self)}
+        try:
+            return self._set_params(params)
+        except Exception:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _set_params(self, params: dict[str, Any]) -> Any:
         for kind in KINDS:
             if hasattr(self, kind) and any(name.startswith(f"{kind}__") for name in params):
                 spec = default_spec(kind, params.pop(kind, getattr(self, kind)))
@@ -159,6 +169,8 @@ def encode_value(name: str, value: Any) -> Any:
         return None
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, (list, tuple)):
         return [encode_value(f"{name}[{i}]", part) for i, part in enumerate(value)]
     found = next((n for n, c in known_parts().items() if c is type(value)), None)

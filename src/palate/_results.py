@@ -15,6 +15,13 @@ from palate.data.vocabulary import Vocabulary
 from palate.exceptions import InvalidParameterError
 
 
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Return a view that cannot be written to, of what the model goes on using."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
 def padded_ids(codes: np.ndarray, items: Vocabulary, k: int) -> np.ndarray:
     """Return ids (n, k) for codes, with NaN, NaT or None where there is none."""
     if codes.shape[1] < k:

@@ -22,7 +22,7 @@ from palate._estimator import (
 )
 from palate._inputs import code_interactions, is_histories
 from palate._options import RunOptions
-from palate._results import library_named, padded_ids, result_table
+from palate._results import library_named, padded_ids, read_only, result_table
 from palate._validation import check_int
 from palate.data.frames import native_namespace
 from palate.data.histories import Histories
@@ -110,7 +110,7 @@ class MostPopular(BaseEstimator):
         self._serving = _Counted(coded.users, coded.items, histories, ranker)
         self._library = native_namespace(X)
         note_columns(self, X, n_columns)
-        self.item_ids_, self.counts_ = coded.items.array, counts
+        self.item_ids_, self.counts_ = read_only(coded.items.array), counts
         return self
 
     def recommend(

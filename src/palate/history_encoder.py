@@ -111,6 +111,7 @@ class HistoryEncoder(
             The encoder is then as it was.
         """
         ids, vectors = _vectors_of(self.item_vectors)
+        numbered = not isinstance(self.item_vectors, pd.DataFrame)
         table = pd.DataFrame(vectors, columns=[f"v{i}" for i in range(vectors.shape[1])])
         table.insert(0, "item_id", ids)
         self.recommender_ = Recommender(
@@ -124,7 +125,8 @@ class HistoryEncoder(
             validation_fraction=self.validation_fraction,
             random_state=self.random_state,
             options=self.options,
-        ).fit(self._histories(X), items=Items(table))
+        ).fit(_histories(X, numbered), items=Items(table))
+        self._numbered = numbered
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -145,28 +147,7 @@ class HistoryEncoder(
             If a history is empty or names an item without a vector.
         """
         check_is_fitted(self)
-        return np.asarray(self.recommender_.transform(self._histories(X)))
-
-    def _histories(self, X: Any) -> list[list[Any]]:
-        if not is_list_of_lists(X):
-            raise InvalidInputError(
-                f"X must be a list of histories, each a list of items; got {type(X).__name__}."
-            )
-        numbered = not isinstance(self.item_vectors, pd.DataFrame)
-        rows = []
-        for row, history in enumerate(X):
-            if not is_list(history):
-                raise InvalidInputError(
-                    f"X must be a list of histories, each a list of items; history {row} is "
-                    f"{given(history)}."
-                )
-            events = history.tolist() if isinstance(history, np.ndarray) else as_list(history)
-            if spoken := next((event for event in events if isinstance(event, Text)), None):
-                raise InvalidInputError(
-                    f"X must hold item ids, and no Text; history {row} holds {shown(spoken)}."
-                )
-            rows.append([event for event in events if not _is_padding(event, numbered)])
-        return rows
+        return np.asarray(self.recommender_.transform(_histories(X, self._numbered)))
 
     @property
     def _n_features_out(self) -> int:
@@ -178,6 +159,28 @@ class HistoryEncoder(
         tags.input_tags.allow_nan = True
         tags.transformer_tags = TransformerTags(preserves_dtype=[])
         return tags
+
+
+def _histories(X: Any, numbered: bool) -> list[list[Any]]:
+    """Return histories without their padding."""
+    if not is_list_of_lists(X):
+        raise InvalidInputError(
+            f"X must be a list of histories, each a list of items; got {type(X).__name__}."
+        )
+    rows = []
+    for row, history in enumerate(X):
+        if not is_list(history):
+            raise InvalidInputError(
+                f"X must be a list of histories, each a list of items; history {row} is "
+                f"{given(history)}."
+            )
+        events = history.tolist() if isinstance(history, np.ndarray) else as_list(history)
+        if spoken := next((event for event in events if isinstance(event, Text)), None):
+            raise InvalidInputError(
+                f"X must hold item ids, and no Text; history {row} holds {shown(spoken)}."
+            )
+        rows.append([event for event in events if not _is_padding(event, numbered)])
+    return rows
 
 
 class GivenVectors(BaseEstimator):

@@ -17,7 +17,7 @@ from palate._inputs import code_list, is_histories
 from palate._options import RunOptions
 from palate._parts import NamedPartsMixin
 from palate._random import draw_seed
-from palate._results import library_named, padded_ids, result_table
+from palate._results import library_named, padded_ids, read_only, result_table
 from palate._threads import ForkedLock, with_n_jobs
 from palate._validation import check_choice, check_int, check_path, check_real
 from palate.data.frames import native_namespace, shown
@@ -680,18 +680,18 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
 
     @property
     def item_ids_(self) -> np.ndarray:
-        """The catalogue's ids."""
-        return self._fitted().items.array
+        """The catalogue's ids; not to be written to."""
+        return read_only(self._fitted().items.array)
 
     @property
     def user_ids_(self) -> np.ndarray:
-        """The known users' ids."""
-        return self._fitted().users.array
+        """The known users' ids; not to be written to."""
+        return read_only(self._fitted().users.array)
 
     @property
     def item_vectors_(self) -> np.ndarray:
-        """The catalogue's vectors."""
-        return np.asarray(self._fitted().vectors.cpu().numpy())
+        """The catalogue's vectors; not to be written to."""
+        return read_only(self._fitted().vectors.cpu().numpy())
 
     @property
     def mean_weight_(self) -> float:

@@ -101,6 +101,8 @@ class Serving:
         What `user_features` tells of each user.
     reranker : FittedReranker or None
         The second stage.
+    given_ranker : str or Ranker
+        The parameter that `ranker` was made from: set_params may change it later.
     """
 
     users: Vocabulary
@@ -113,6 +115,7 @@ class Serving:
     learning: Learning
     people: People | None = None
     reranker: FittedReranker | None = None
+    given_ranker: Any = "exact"
 
     @cached_property
     def popularity(self) -> Popularity:

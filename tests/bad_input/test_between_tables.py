@@ -83,7 +83,7 @@ UNKNOWN: dict[str, tuple[str, Callable[[Any, Any], Any], type, str]] = {
         "reader",
         lambda model, ids: model.partial_fit([["a"], ids]),
         MissingContentError,
-        "items must have a row for every item of X; row 1 of X names {first}, which has none.",
+        "items must have a row for every item of X; history 1 of X names {first}, which has none.",
     ),
 }
 IDS: dict[str, list[Any]] = {
@@ -205,7 +205,7 @@ NO_ROWS: dict[str, tuple[Callable[[Any, Any], Any], type, str]] = {
     "fit items": (
         lambda model, _: model.fit([["a"]], items=pd.DataFrame({"item_id": [], "title": []})),
         MissingContentError,
-        "items must have a row for every item of X; row 0 of X names 'a', which has none.",
+        "items must have a row for every item of X; history 0 of X names 'a', which has none.",
     ),
     "MostPopular.score": (
         lambda _, popular: popular.score(EVENTS[:0]),

@@ -85,11 +85,13 @@ def refuses(
     assert learner.recommender_ is fitted
 
 
-HAS_NONE = "items must have a row for every item of X; row {row} of X names {id}, which has none."
+HAS_NONE = (
+    "items must have a row for every item of X; history {row} of X names {id}, which has none."
+)
 UNKNOWN: dict[str, tuple[Callable[[], Any], int, str, str]] = {
-    "unknown item": (lambda: [[0, 99]], 1, "99", ""),
-    "below zero": (lambda: [[0, -5]], 1, "-5", ""),
-    "ids of 2**63": (lambda: [[0, 2**63]], 1, "9223372036854775808", ""),
+    "unknown item": (lambda: [[0, 99]], 0, "99", ""),
+    "below zero": (lambda: [[0, -5]], 0, "-5", ""),
+    "ids of 2**63": (lambda: [[0, 2**63]], 0, "9223372036854775808", ""),
     "beyond 64 bits": (lambda: [[0], [2**70]], 1, "1180591620717411303424", ""),
     "infinite": (lambda: [[np.inf]], 0, "inf", "float"),
     "texts for numbers": (lambda: [["0", "1"]], 0, "'0'", "str"),

@@ -137,13 +137,13 @@ OTHERS: dict[str, tuple[Callable[[Any], Any], type, str]] = {
     "partial_fit items-no rows": (
         lambda model: model.partial_fit([["a", "x"]], items=table()[:0]),
         MissingContentError,
-        "items must have a row for every item of X; row 1 of X names 'x', which has none.",
+        "items must have a row for every item of X; history 0 of X names 'x', which has none.",
     ),
     "partial_fit items-ids of another type": (
         lambda model: model.partial_fit([[1, 2]], items=table(item_id=["1", "2"])),
         MissingContentError,
-        "items must have a row for every item of X; row 0 of X names 1, which has none. The ids "
-        "of X are of type int, those of items of type str.",
+        "items must have a row for every item of X; history 0 of X names 1, which has none. "
+        "The ids of X are of type int, those of items of type str.",
     ),
     "fit items-None": (
         lambda model: model.fit([["a"]], items=None),
@@ -154,13 +154,13 @@ OTHERS: dict[str, tuple[Callable[[Any], Any], type, str]] = {
     "fit items-ids of another type": (
         lambda model: model.fit([["1", "2"]], items=table(item_id=[1, 2])),
         MissingContentError,
-        "items must have a row for every item of X; row 0 of X names '1', which has none. The ids "
-        "of X are of type str, those of items of type int.",
+        "items must have a row for every item of X; history 0 of X names '1', which has none. "
+        "The ids of X are of type str, those of items of type int.",
     ),
     "fit items-an item without a row": (
         lambda model: model.fit([["x", "z"]], items=table()),
         MissingContentError,
-        "items must have a row for every item of X; row 1 of X names 'z', which has none.",
+        "items must have a row for every item of X; history 0 of X names 'z', which has none.",
     ),
     **{
         f"fit items-{name}": (
@@ -173,7 +173,6 @@ OTHERS: dict[str, tuple[Callable[[Any], Any], type, str]] = {
             "numbers for titles": [1, 2],
             "bytes for titles": objects(b"a", b"b"),
             "dicts for titles": objects({"a": 1}, {"b": 2}),
-            "sets for titles": objects({"a"}, {"b"}),
             "nested lists for titles": objects([["a"]], [["b"]]),
             "no title at all": objects(None, None),
         }.items()
@@ -209,8 +208,13 @@ CONTENT: dict[str, tuple[Any, list[str]]] = {
     "arrays": (objects(np.array(["a", "b"]), np.array([], str)), ["a, b", ""]),
     "categories": (pd.Categorical(["lamp", None]), ["lamp", ""]),
     "NumPy's strings": (np.array(["lamp", "book"]), ["lamp", "book"]),
+    "sets": (objects({"b", "a"}, {"c"}), ["a, b", "c"]),
     "read-only": (np.broadcast_to(np.array("lamp", object), (2,)), ["lamp", "lamp"]),
 }
+
+
+# No file holds lists and texts in one column.
+BESIDE_NO_TEXT = ("lists", "tuples", "arrays", "sets")
 
 
 @pytest.mark.filterwarnings("error")
@@ -223,6 +227,14 @@ def test_odd_texts(entry: str, case: str, reader: Any, options: Any, tiny_bert: 
         encoder = BertEncoder(tiny_bert)
         model = Recommender(item_encoder=encoder, dim=4, epochs=0, random_state=0, options=options)
         model.fit([["x", "y"]], items=items)
+    elif case in BESIDE_NO_TEXT:
+        with pytest.raises(InvalidInputError) as caught:
+            copy.deepcopy(reader).add_items(items)
+        assert str(caught.value).startswith(
+            "column 'title' of items must hold values like those of the items learned before, such "
+            "as 'red lamp'; row 0 holds "
+        )
+        return
     else:
         model = copy.deepcopy(reader).add_items(items)
     assert model._serving.table.texts()[-2:] == texts

@@ -74,7 +74,8 @@ RECOMMENDATIONS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a rank twice": (
         lambda: ranked(rank=[1, 1]),
-        "column 'rank' of recommendations must not repeat a rank within a user; 1 rows do.",
+        "column 'rank' of recommendations must not repeat a rank within a user; user 'u0' "
+        "has rank 1 twice.",
     ),
     "rank 0": (lambda: ranked(rank=[0, 1]), RANK + "hold whole numbers of at least 1; row 0 is 0."),
     "rank in fractions": (
@@ -91,23 +92,23 @@ RECOMMENDATIONS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "rank NaN": (
         lambda: ranked(rank=[1, np.nan]),
-        RANK + "hold numbers, none missing; its type is float64.",
+        RANK + "hold numbers, none missing; row 1 is nan.",
     ),
     "rank text": (
         lambda: ranked(rank=["1", "2"]),
-        RANK + "hold numbers, none missing; its type is object.",
+        RANK + "hold numbers; its type is object.",
     ),
     "rank bool": (
         lambda: ranked(rank=[True, False]),
-        RANK + "hold numbers, none missing; its type is bool.",
+        RANK + "hold numbers; its type is bool.",
     ),
     "score NaN": (
         lambda: scored([1.0, np.nan]),
-        "column 'score' of recommendations must hold numbers, none missing; its type is float64.",
+        "column 'score' of recommendations must hold numbers, none missing; row 1 is nan.",
     ),
     "score text": (
         lambda: scored(["1", "2"]),
-        "column 'score' of recommendations must hold numbers, none missing; its type is object.",
+        "column 'score' of recommendations must hold numbers; its type is object.",
     ),
 }
 

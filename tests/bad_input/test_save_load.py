@@ -11,7 +11,12 @@ import pandas as pd
 import pytest
 
 from palate import BertEncoder, Recommender
-from palate.exceptions import InvalidParameterError, NotFittedError, PersistenceError
+from palate.exceptions import (
+    InvalidInputError,
+    InvalidParameterError,
+    NotFittedError,
+    PersistenceError,
+)
 
 NO_PATH: dict[str, Any] = {
     "None": None,
@@ -95,7 +100,10 @@ def test_ids_come_back(entry: str, case: str, options: Any, folder: Path) -> Non
     pd.testing.assert_frame_equal(loaded.recommend(k=3), model.recommend(k=3))
 
 
-TYPES = "ids must be of type str, bool, int, float, bytes, uuid, datetime, date to be saved; got "
+TYPES = (
+    "ids must be of type str, bool, int, float, bytes, uuid, datetime, timestamp, decimal, date "
+    "to be saved; got "
+)
 LOST: dict[str, tuple[Callable[[int], Any], str]] = {
     "tuples": (lambda i: (i, "x"), TYPES + "(1, 'x') of type tuple."),
     "frozen sets": (lambda i: frozenset({i}), TYPES + "frozenset({1}) of type frozenset."),
@@ -118,30 +126,42 @@ def test_ids_that_cannot_be_written(
     assert list(folder.parent.iterdir()) == []
 
 
-# A column of content beside the titles.
-UNWRITABLE: dict[str, Any] = {
-    "two types": pd.Series([1, "a"], dtype=object),
-    "objects": pd.Series([object(), object()], dtype=object),
-    "complex": [1j, 2j],
+# A column of content beside the titles, which no file could hold.
+UNWRITABLE: dict[str, tuple[Any, str]] = {
+    "a text and a truth value": (pd.Series(["a", True], dtype=object), "bool, str"),
+    "objects": (pd.Series([object(), object()], dtype=object), "object"),
+    "complex": ([1j, 2j], "complex"),
+    "intervals": (pd.cut([1, 2], 2), "Interval"),
 }
 
 
 @pytest.mark.parametrize("case", list(UNWRITABLE))
-@pytest.mark.parametrize("entry", ["save content"])
+@pytest.mark.parametrize("entry", ["fit items"])
 def test_content_that_cannot_be_written(
-    entry: str, case: str, options: Any, tiny_bert: str, folder: Path, refused: Any
+    entry: str, case: str, options: Any, tiny_bert: str, refused: Any
 ) -> None:
-    items = pd.DataFrame({"item_id": ["x", "y"], "title": ["a", "b"], "extra": UNWRITABLE[case]})
+    values, kinds = UNWRITABLE[case]
+    items = pd.DataFrame({"item_id": ["x", "y"], "title": ["a", "b"], "extra": values})
     encoder = BertEncoder(tiny_bert)
     model = Recommender(item_encoder=encoder, dim=4, epochs=0, random_state=0, options=options)
-    model.fit([["x", "y"], ["y"]], items=items)
+    model.fit([["x", "y"], ["y"]], items=items[["item_id", "title"]])
     refused(
-        lambda: model.save(folder),
-        PersistenceError,
-        "column 'extra' of items to be saved must hold values of one type that parquet has; …",
+        lambda: model.fit([["x", "y"], ["y"]], items=items),
+        InvalidInputError,
+        "column 'extra' of items must hold values of one type that a file can hold, so that the "
+        f"model can be saved; it holds {kinds}.",
         model,
     )
-    assert list(folder.parent.iterdir()) == []
+
+
+def test_numbers_among_texts_are_saved_as_texts(options: Any, tiny_bert: str, folder: Path) -> None:
+    mixed = pd.Series([2.0, "a"], dtype=object)
+    items = pd.DataFrame({"item_id": ["x", "y"], "title": ["a", "b"], "extra": mixed})
+    encoder = BertEncoder(tiny_bert)
+    model = Recommender(item_encoder=encoder, dim=4, epochs=0, random_state=0, options=options)
+    model.fit([["x", "y"], ["y"]], items=items).save(folder)
+    loaded = Recommender.load(folder, options=options)
+    assert loaded._serving.table.frame["extra"].tolist() == ["2", "a"]
 
 
 def test_columns_named_by_numbers_are_known_after_loading(

@@ -10,6 +10,8 @@ import pytest
 from palate.data.alike import as_before
 from palate.exceptions import InvalidInputError
 
+DAY = datetime.date(2024, 1, 1)
+HOURS = pd.Series(pd.to_timedelta([1], "h"))
 DAYS = pd.Series(pd.date_range("2024-01-01", periods=2))
 MUST = "column 'c' of items must hold values like those of the items learned before, such as "
 
@@ -36,8 +38,20 @@ def objects(*values):
         (objects(["a"], []), objects(["b"], None), [["b"], None]),
         # Nothing says what a column without a value, or of several types, may hold.
         (objects(None), objects(5), [5]),
-        (objects("a", ["b"]), objects(5), [5]),
-        (objects("a", None), objects(5, 0.5, "b", ["c"]), ["5", "0.5", "b", ["c"]]),
+        (objects("a", None), objects(5, 0.5, 7.0, "b"), ["5", "0.5", "7", "b"]),
+        (objects(["a"], []), objects("b", {"d", "c"}, 3, []), [["b"], ["c", "d"], ["3"], []]),
+        (objects(Decimal("1.5")), objects(2.25, None, 3), [Decimal("2.25"), None, Decimal(3)]),
+        (
+            objects(datetime.date(2024, 1, 1)),
+            objects("2024-05-01", pd.Timestamp("2024-06-01")),
+            [datetime.date(2024, 5, 1), datetime.date(2024, 6, 1)],
+        ),
+        (objects(True, None), objects(False), [False]),
+        (
+            DAYS,
+            objects("2024-05-01", "2024-05-01T10:00"),
+            [pd.Timestamp("2024-05-01"), pd.Timestamp("2024-05-01 10:00")],
+        ),
     ],
 )
 def test_what_fits_is_of_the_old_type(old, new, right):
@@ -58,6 +72,21 @@ def test_what_fits_is_of_the_old_type(old, new, right):
         (DAYS, objects("2024-05-01", "soon"), f"{DAYS[0]!r}; row 1 holds 'soon'."),
         (DAYS, pd.Series([5]), f"{DAYS[0]!r}; row 0 holds 5."),
         (pd.Series([1, 2]), objects(None, "unknown"), "1; row 1 holds 'unknown'."),
+        (DAYS, objects("01/02/2024"), f"{DAYS[0]!r}; row 0 holds '01/02/2024'."),
+        (DAYS, objects("today"), f"{DAYS[0]!r}; row 0 holds 'today'."),
+        (
+            pd.Series(pd.to_timedelta([1], "s")),
+            objects("5"),
+            "Timedelta('0 days 00:00:01'); row 0 holds '5'.",
+        ),
+        (objects("a"), objects("b", ["c"]), "'a'; row 1 holds ['c']."),
+        (objects([1]), objects([2], ["x"]), "[1]; row 1 holds ['x']."),
+        (objects(True), objects("yes"), "True; row 0 holds 'yes'."),
+        (
+            objects(datetime.date(2024, 1, 1)),
+            objects("soon"),
+            "datetime.date(2024, 1, 1); row 0 holds 'soon'.",
+        ),
         (pd.Series([0.5]), objects(10**400), "0.5; row 0 holds 1000000000"),
     ],
 )

@@ -1,5 +1,6 @@
 import datetime
 import uuid
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,17 @@ def test_other_types_cannot_be_written(tmp_path):
     with pytest.raises(PersistenceError) as error:
         write_ids(tmp_path / "ids.parquet", as_id_array(["a", 1j]))
     assert str(error.value) == (
-        "ids must be of type str, bool, int, float, bytes, uuid, datetime, date to be saved; "
+        "ids must be of type str, bool, int, float, bytes, uuid, datetime, timestamp, decimal, "
+        "date to be saved; "
         "got 1j of type complex."
     )
+
+
+def test_times_with_a_zone_and_decimals_come_back(tmp_path):
+    path = tmp_path / "ids.parquet"
+    times = pd.DatetimeIndex(
+        ["2024-01-01 12:00:00.000000001", "2024-07-01 00:00:00.000000000"]
+    ).tz_localize("Europe/Berlin")
+    ids = as_id_array([*times, times[1].tz_localize(None), Decimal("1.50")])
+    back, _ = read_ids(path, write_ids(path, ids))
+    assert [repr(value) for value in back] == [repr(value) for value in ids]

@@ -187,3 +187,38 @@ def test_a_tab_in_a_relation_is_refused():
     with pytest.raises(InvalidInputError) as caught:
         graph.columns_for(np.array(["a"], dtype=object))
     assert str(caught.value) == "relation of triples must be without tabs; got 'made\\tby'."
+
+
+def test_hubs_give_what_reading_everything_gives():
+    rng = np.random.default_rng(0)
+    heads, tails = rng.integers(0, 12, 90), rng.integers(0, 12, 90)
+    rows = [[f"e{h}", f"r{h % 2}", f"e{t}"] for h, t in zip(heads, tails, strict=True)]
+    ids = np.array([f"e{i}" for i in range(0, 12, 2)], dtype=object)
+    counts = {tail: sum(row[2] == tail for row in rows) for tail in {row[2] for row in rows}}
+    for n_hops, max_facts in ((1, 3), (2, 2), (3, 9), (2, 64)):
+        found = KnowledgeGraph(triples(rows=rows), n_hops=n_hops, max_facts=max_facts).columns_for(
+            ids
+        )
+        for row, item in enumerate(ids):
+            facts, reached = [], {item}
+            for _ in range(n_hops):
+                step = [
+                    (-counts[t], order, r, t)
+                    for order, (h, r, t) in enumerate(rows)
+                    if h in reached
+                ]
+                for *_, relation, tail in sorted(step):
+                    if f"{relation}\t{tail}" not in facts:
+                        facts.append(f"{relation}\t{tail}")
+                reached = {tail for *_, tail in step}
+            assert found[FACTS][row] == facts[:max_facts]
+
+
+def test_triples_turned_round_do_not_join_everything():
+    n = 20_000
+    items, genres = [f"m{i}" for i in range(n)], [f"g{i % 4}" for i in range(n)]
+    table = pd.DataFrame(
+        {"head": items + genres, "relation": ["in"] * n + ["has"] * n, "tail": genres + items}
+    )
+    facts = KnowledgeGraph(table, n_hops=2, max_facts=3).facts_of(np.array(items, dtype=object))
+    assert facts.groupby("row").size().eq(3).all()  # 100 million pairs, if all were joined

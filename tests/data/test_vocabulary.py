@@ -193,3 +193,27 @@ def test_a_truth_value_is_no_number_whatever_is_beside_it():
     numbers = Vocabulary(np.array([1, 2]))
     assert numbers.codes([True]).tolist() == [-1]
     assert numbers.codes([True, 2]).tolist() == [-1, 1]
+
+
+def test_ids_of_several_widths_stay_numbers():
+    vocabulary = Vocabulary(np.arange(40))
+    for new in (np.array([1000], np.int32), np.array([1001], np.int64), np.array([7], np.uint8)):
+        vocabulary = vocabulary.extend(new)
+    assert vocabulary.array.dtype == np.int64
+    assert vocabulary.array.tolist() == [*range(40), 1000, 1001]
+    mixed = vocabulary.extend(np.array(["x"], dtype=object)).array
+    assert {type(value) for value in mixed} == {int, str}
+
+
+def test_days_stay_days():
+    days = np.datetime64("2024-01-01") + np.arange(40)
+    grown = Vocabulary(days).extend(np.array(["2030-01-01"], "M8[D]"))
+    assert grown.array.dtype == np.dtype("M8[D]")
+    assert grown.codes([datetime.date(2030, 1, 1), datetime.date(3000, 1, 1)]).tolist() == [40, -1]
+    far = Vocabulary(np.array(["3000-01-01", "2024-01-01"], "M8[D]"))
+    assert far.codes([datetime.date(3000, 1, 1), datetime.date(1500, 1, 1)]).tolist() == [0, -1]
+
+
+def test_a_truth_value_is_no_number_wherever_the_number_stands():
+    vocabulary = Vocabulary(np.arange(5, 105)).extend(np.array([1]))
+    assert vocabulary.codes(np.array([True, 1], dtype=object)).tolist() == [-1, 100]

@@ -83,13 +83,21 @@ def test_histories(entry: str, case: str, pair: Any, unmoved: OnnxRecommender) -
     same_error(pair[0], unmoved, error, histories=make())
 
 
+def without_popular(message: str) -> str:
+    """Leave out what an export, which has no counts of what is popular, cannot do."""
+    message = message.replace(", or 'popular' to answer by what is popular", "")
+    return message.removesuffix(
+        " Pass on_unsupported_targets='popular' to answer it by what is popular."
+    )
+
+
 def same_error(model: Any, reader: OnnxRecommender, error: type, **arguments: Any) -> None:
     with pytest.raises(error) as ours:
         model.recommend(**arguments)
     with pytest.raises(error) as found:
         reader.recommend(**arguments)
     assert type(found.value) is type(ours.value) is error
-    assert str(found.value) == str(ours.value)
+    assert str(found.value) == without_popular(str(ours.value))
 
 
 @pytest.mark.parametrize("case", ["None"])

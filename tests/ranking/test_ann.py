@@ -121,3 +121,16 @@ def test_only_codes_may_be_included(include: Any, error: type[Exception], text: 
         with pytest.raises(error) as caught:
             ranker.fit(vectors).topk(vectors[:1], 2, include=include)
         assert str(caught.value).startswith(text)
+
+
+def test_the_metric_of_the_catalogue_stays():
+    ranker = ApproximateRanker(metric="euclidean").fit(torch.randn(20, 4))
+    ranker.set_params(metric="cosine")
+    for call in (
+        lambda: ranker.topk(torch.randn(1, 4), 1),
+        lambda: ranker.extend(torch.randn(1, 4)),
+        lambda: ranker.kneighbors(torch.randn(1, 4), 1),
+    ):
+        with pytest.raises(InvalidInputError) as error:
+            call()
+        assert str(error.value) == "metric must be the catalogue's, 'euclidean'; got 'cosine'."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ import pandas as pd
 import pytest
 import torch
 
-from palate import Items, Recommender
-from palate.exceptions import InvalidInputError, MissingContentError
+from palate import BertEncoder, Items, Recommender
+from palate.encoders.item.model_source import resolve_model
+from palate.exceptions import IntegrityError, InvalidInputError, MissingContentError
+from palate.testing import make_tiny_bert
 
 Make = Callable[..., Recommender]
 
@@ -174,3 +178,45 @@ def test_nothing_random_is_left_to_chance(
         models.append(model.set_params(validation_fraction=0).partial_fit(new))
     torch.set_rng_state(state)
     assert_same(snapshot(models[0]), snapshot(models[1]))
+
+
+def test_a_number_reads_the_same_whatever_comes_with_it(
+    make_recommender: Make, events: pd.DataFrame, items: pd.DataFrame, tiny_bert: str
+) -> None:
+    encoder = BertEncoder(tiny_bert, text_columns=["title", "year"])
+    table = items[["item_id", "title"]].assign(year=2000)
+    model = make_recommender(item_encoder=encoder, epochs=1).fit(events, items=table)
+    new = pd.DataFrame({"item_id": ["n0", "n1"], "title": ["a lamp"] * 2, "year": [2001, None]})
+    alone = copy.deepcopy(model).add_items(new[:1].astype({"year": int}))
+    both = copy.deepcopy(model).add_items(new)
+    np.testing.assert_allclose(
+        both.item_vectors_[-2], alone.item_vectors_[-1], rtol=1e-5, atol=1e-7
+    )
+    assert both._serving.table.texts(["title", "year"], start=len(table)) == [
+        "a lamp. 2001",
+        "a lamp",
+    ]
+
+
+def test_another_text_model_under_the_same_name_is_refused(
+    make_recommender: Make, events: pd.DataFrame, items: pd.DataFrame, tmp_path: Path
+) -> None:
+    bert = make_tiny_bert(tmp_path / "bert")
+    model = make_recommender(item_encoder=BertEncoder(str(bert)), epochs=1).fit(events, items=items)
+    model.save(tmp_path / "model")
+    loaded = Recommender.load(tmp_path / "model", options=model.options)
+    before = loaded.item_vectors_.copy()
+    before_print = resolve_model(str(bert)).fingerprint
+    shutil.rmtree(bert)
+    make_tiny_bert(bert, random_state=7)
+    twin = items[:1].assign(item_id="twin")
+    with pytest.raises(IntegrityError) as caught:
+        loaded.add_items(twin)
+    assert str(caught.value) == (
+        f"The files of the text model {str(bert)!r} must have the SHA-256 {before_print}, as when "
+        f"it read the catalogue; those in {bert} have {resolve_model(str(bert)).fingerprint}."
+    )
+    np.testing.assert_array_equal(loaded.item_vectors_, before)
+    shutil.rmtree(bert)
+    make_tiny_bert(bert)
+    np.testing.assert_allclose(loaded.add_items(twin).item_vectors_[-1], before[0], atol=1e-6)

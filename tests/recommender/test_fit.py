@@ -25,6 +25,7 @@ from palate import (
     SoftmaxObjective,
     TransformerEncoder,
 )
+from palate.data import lists
 from palate.encoders.item.text_model import TextModel
 from palate.exceptions import (
     InvalidInputError,
@@ -549,3 +550,27 @@ def test_ids_of_another_type_in_the_item_table(
         f"{numbered['item_id'][0]!r}, which has none. The ids of X are of type str, those of "
         "items of type int."
     )
+
+
+def test_what_was_learned_cannot_be_written_to(fitted_once: Recommender) -> None:
+    for array in (fitted_once.item_vectors_, fitted_once.item_ids_, fitted_once.user_ids_):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = array[1]
+
+
+def test_histories_are_known_as_lists_without_asking_every_library(
+    make_recommender: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[type] = []
+    monkeypatch.setattr(lists, "is_frame", lambda value: bool(asked.append(type(value))))
+    model = make_recommender(item_encoder="id").fit([["a", "b"], ("b", "c")] * 9)
+    model.recommend(histories=[["a"], ("b",)])
+    assert asked == []
+
+
+def test_parameters_are_set_together_or_not_at_all() -> None:
+    model = Recommender(epochs=3)
+    before = model.get_params(deep=False)
+    with pytest.raises(ValueError, match="bogus"):
+        model.set_params(epochs=7, ranker__bogus=1)
+    assert model.get_params(deep=False) == before

@@ -28,6 +28,7 @@ from palate import (
     GRUEncoder,
     IdEncoder,
     Recommender,
+    Reranker,
     RunOptions,
     SampledSoftmaxObjective,
     SoftmaxObjective,
@@ -464,7 +465,8 @@ def test_an_id_that_cannot_be_written_is_named(make_recommender: Make, folder: P
     with pytest.raises(PersistenceError) as caught:
         model.save(folder)
     assert str(caught.value) == (
-        "ids must be of type str, bool, int, float, bytes, uuid, datetime, date to be saved; "
+        "ids must be of type str, bool, int, float, bytes, uuid, datetime, timestamp, decimal, "
+        "date to be saved; "
         "got ('a', 1) of type tuple."
     )
     assert not folder.exists()
@@ -636,3 +638,26 @@ def test_a_part_of_somebody_else_must_be_registered(
         f"known are {', '.join(known)}."
     )
     assert {"BertEncoder", "CosineRanker", "Fusion", "GRUEncoder", "IdEncoder"} <= set(known)
+
+
+def test_parts_that_set_params_changed_are_saved_as_they_were_fitted(
+    make_recommender: Make, events: pd.DataFrame, folder: Path, options: RunOptions
+) -> None:
+    ranker, second = CosineRanker(), Reranker("attention", n_examples=50)
+    model = make_recommender(ranker=ranker, reranker=second).fit(events)
+    expected = model.recommend(k=3)
+    model.set_params(metric="euclidean", ranker__metric="euclidean").save(folder)
+    for _ in range(2):  # a loaded model's own parts are no others
+        loaded = Recommender.load(folder, options=options)
+        assert (loaded.metric, loaded.ranker_.metric) == ("cosine", "cosine")
+        loaded.set_params(reranker__n_events=3, reranker__n_candidates=1, ranker__metric="dot")
+        pd.testing.assert_frame_equal(loaded.recommend(k=3), expected)
+        loaded.save(folder)
+
+
+def test_a_path_to_a_text_model_is_saved(
+    make_recommender: Make, events: pd.DataFrame, items: pd.DataFrame, tiny_bert: str, folder: Path
+) -> None:
+    model = make_recommender(item_encoder=BertEncoder(Path(tiny_bert)))  # type: ignore[arg-type]
+    model.fit(events, items=items).save(folder)
+    assert Recommender.load(folder).item_encoder.model == tiny_bert

@@ -203,3 +203,41 @@ def test_what_is_no_part_is_refused(make_recommender: Make, events: pd.DataFrame
         with pytest.raises(InvalidParameterError) as caught:
             make_recommender(**params).fit(events)
         assert str(caught.value) == message
+
+
+class _Kinds(ItemModule):
+    """Reads a column, and has nothing to say of an item that training never saw."""
+
+    kinds: Tensor
+    seen: Tensor
+
+    def __init__(self, items: Any, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Embedding(9, dim)
+        self.extend(items, torch.ones(len(items), dtype=torch.bool), None)
+
+    def forward(self, codes: Tensor | None = None, *, content_only: bool = False) -> Tensor:
+        rows = torch.arange(len(self.kinds)) if codes is None else codes
+        return self.weight(self.kinds[rows]) * self.seen[rows][..., None]  # type: ignore[no-any-return]
+
+    def extend(self, items: Any, seen: Tensor, context: Any) -> None:
+        self.register_buffer("kinds", torch.tensor([len(v) % 9 for v in items.frame["title"]]))
+        self.register_buffer("seen", seen.clone())
+
+
+class Kinds(BaseEstimator):
+    """An item encoder with a table and without content."""
+
+    def build(
+        self, items: Any, dim: int, context: Any, state: Mapping[str, Tensor] | None = None
+    ) -> ItemModule:
+        return _Kinds(items, dim)
+
+
+def test_a_table_is_kept_for_an_encoder_without_content(
+    make_recommender: Make, events: pd.DataFrame, items: pd.DataFrame
+) -> None:
+    model = make_recommender(item_encoder=Kinds()).fit(events, items=items)
+    kept = model._serving.table.frame.copy()
+    model.partial_fit(events[:20])
+    pd.testing.assert_frame_equal(model._serving.table.frame, kept)

@@ -302,7 +302,7 @@ def test_parameters_reach_the_network() -> None:
         (
             {},
             [[0, 12]],
-            "items must have a row for every item of X; row 1 of X names 12, which has none.",
+            "items must have a row for every item of X; history 0 of X names 12, which has none.",
         ),
     ],
 )
@@ -440,3 +440,12 @@ def test_wrong_questions_to_a_ranker() -> None:
     with pytest.raises(ValueError, match="NaN"):
         ranker.fit(np.array([[np.nan, 1.0, 2.0]]))
     assert vars(ranker) == before
+
+
+def test_padding_is_what_it_was_in_fit() -> None:
+    vectors = np.eye(4, dtype=np.float32)
+    encoder = HistoryEncoder("gru", item_vectors=vectors, epochs=0, random_state=0)
+    encoder.fit([[0, 1, -1], [2, 3, -1]])
+    expected = encoder.transform([[0, 1, -1]])
+    encoder.set_params(item_vectors=pd.DataFrame(vectors, index=list("abcd")))
+    np.testing.assert_array_equal(encoder.transform([[0, 1, -1]]), expected)

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from palate.data.checks import shown
+from palate.data.checks import EXACT_FLOAT, shown
 from palate.exceptions import InvalidInputError
 
 # Old values that are looked at.
 _ENOUGH = 1_000
 _NUMBERS = (int, float, Decimal, np.number)
+#: What a cell of several labels may be.
+LISTS = (list, tuple, np.ndarray, set, frozenset)
 
 
 def as_before(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
     """Return new values of a column of items in the type of the old ones.
 
-    Dates may come as ISO 8601 texts, and numbers as decimals; a number among texts is a text; what
-    is missing is missing in the type of the column.
+    Dates may come as ISO 8601 texts, and numbers as decimals; a number among texts is a text, and
+    a label among lists a list of one; what is missing is missing in the type of the column.
 
     Raises
     ------
     InvalidInputError
-        If a value among dates, durations or numbers is of another kind: no file could hold both.
+        If a value is of another kind than the column's: no file could hold both.
 
     Examples
     --------
@@ -40,18 +45,158 @@ def as_before(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
         return _checked(old, new, name, _as_times(old, new))
     if kind in "iuf":
         return _checked(old, new, name, _as_numbers(new))
+    if kind == "O" and not len(old.dropna()) and not isinstance(old.dtype, pd.CategoricalDtype):
+        return new
     known = old.dropna().head(_ENOUGH)
-    if len(known) and all(isinstance(value, str) for value in known):
-        words = [str(v) if isinstance(v, _NUMBERS) and not pd.isna(v) else v for v in new]
-        return pd.Series(words, index=new.index, dtype=object) if words != list(new) else new
-    return new
+    kinds = {_kind_of(value) for value in known if not _is_empty_list(value)} - {""}
+    made = _of_kind(old, new, name, *kinds) if len(kinds) == 1 else new
+    return _checked_writable(old, made, name)
+
+
+def _kind_of(value: Any) -> str:
+    """Name what a column of objects holds; "" for what has no rule here."""
+    if isinstance(value, LISTS):
+        texts = all(isinstance(v, str) or is_missing(v) for v in value)
+        return "list of texts" if len(value) and texts else "list"
+    kinds = {bool: "truth", np.bool_: "truth", str: "text", Decimal: "decimal", date: "day"}
+    return kinds.get(type(value), "text" if isinstance(value, str) else "")
+
+
+def _is_empty_list(value: Any) -> bool:
+    return isinstance(value, LISTS) and not len(value)
+
+
+def _of_kind(old: pd.Series, new: pd.Series, name: str, kind: str) -> pd.Series:
+    before = list(new)
+    made = [value if is_missing(value) else _brought_to(value, kind) for value in before]
+    for row, value in enumerate(made):
+        anything = is_missing(value) or _is_empty_list(value)
+        if not (anything or _kind_of(value).startswith(kind)):
+            raise _unlike(old, new, name, row)
+    if all(value is given for value, given in zip(made, before, strict=True)):
+        return new
+    return pd.Series(made, index=new.index, dtype=object)
+
+
+def _brought_to(value: Any, kind: str) -> Any:
+    """Return a value as one of a kind where that is plain, else as it is."""
+    if kind.startswith("list"):
+        value = _listed(value)
+        return _as_texts(value) if kind == "list of texts" else value
+    if kind == "day":
+        return _as_day(value)
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
+        return value
+    if kind == "decimal":
+        return value if isinstance(value, Decimal) else Decimal(str(value))
+    return number_as_text(value) if kind == "text" else value
+
+
+def _as_day(value: Any) -> Any:
+    time = _as_times(pd.Series([], dtype="M8[ns]"), pd.Series([value], dtype=object))[0]
+    return value if pd.isna(time) or time != time.normalize() else time.date()
+
+
+def number_as_text(value: Any) -> str:
+    """Write a number; whole ones without a point, which a column got where a value was missing.
+
+    Examples
+    --------
+    >>> number_as_text(2001.0), number_as_text(2001), number_as_text(0.5)
+    ('2001', '2001', '0.5')
+    """
+    whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
+    return str(int(value)) if whole and abs(value) <= EXACT_FLOAT else str(value)
+
+
+def _checked_writable(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
+    """Return new values, unless no file could hold one of them beside the old ones."""
+    known = old.dropna().head(_ENOUGH).astype(object)
+    if is_writable(pd.concat([known, new.astype(object)], ignore_index=True)):
+        return new
+    fits = (is_writable(pd.concat([known, new.iloc[[row]]])) for row in range(len(new)))
+    raise _unlike(old, new, name, next((row for row, fit in enumerate(fits) if not fit), 0))
+
+
+def is_writable(values: pd.Series) -> bool:
+    """Tell whether a file can hold a column: values of one type, or of types that become one.
+
+    Examples
+    --------
+    >>> is_writable(pd.Series(["a", None])), is_writable(pd.Series(["a", 5]))
+    (True, False)
+    """
+    try:
+        kind = pa.Table.from_pandas(pd.DataFrame({"column": values})).schema.types[0]
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    coded = pa.types.is_dictionary(kind)
+    return not (coded and isinstance(kind.value_type, pa.BaseExtensionType))
+
+
+def of_one_type(values: pd.Series) -> pd.Series:
+    """Return a column of objects as values of one type, where that is plain; else as it is.
+
+    Numbers among texts become texts. Where some cells are lists, all are: a set becomes a list in
+    order, and what stands alone a list of its own.
+
+    Examples
+    --------
+    >>> of_one_type(pd.Series([["a", 1], "b", None])).tolist()
+    [['a', '1'], ['b'], None]
+    >>> of_one_type(pd.Series(["a", 2.0])).tolist()
+    ['a', '2']
+    """
+    if values.dtype != object:
+        return values
+    types = set(map(type, values))
+    if not any(issubclass(kind, LISTS) for kind in types):
+        mixed = str in types and any(issubclass(kind, _NUMBERS) for kind in types)
+        return (
+            values.map(partial(_brought_to, kind="text"), na_action="ignore") if mixed else values
+        )
+    rows = [None if is_missing(value) else _listed(value) for value in values]
+    parts = [part for row in rows for part in row or [] if not is_missing(part)]
+    if any(isinstance(part, str) for part in parts):
+        rows = [row and _as_texts(row) for row in rows]
+    return pd.Series(rows, index=values.index, dtype=object)
+
+
+def _as_texts(values: list[Any]) -> list[Any]:
+    numbers = (int, float, np.number)
+    return [
+        v if is_missing(v) else number_as_text(v) if isinstance(v, numbers) else str(v)
+        for v in values
+    ]
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    return list(value) if isinstance(value, LISTS) else [value]
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a cell, which may hold a list, has no value: None, NA, NaT or NaN.
+
+    Examples
+    --------
+    >>> is_missing(float("nan")), is_missing([]), is_missing("")
+    (True, False, False)
+    """
+    missing = value is None or value is pd.NA or value is pd.NaT
+    return missing or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
 
 
 def _as_times(old: pd.Series, new: pd.Series) -> pd.Series:
     plain = new.where([not isinstance(v, (bool, int, float, np.number)) for v in new], None)
+    texts = [v.strip() if isinstance(v, str) else "" for v in plain]
+    # No unit is guessed, nor what day "today" was meant to be.
+    vague = [text.isdigit() or text.lower() in ("now", "today") for text in texts]
+    plain = plain.mask(np.array(vague, bool), None)
     if old.dtype.kind == "m":
         return pd.to_timedelta(plain, errors="coerce")
-    times = pd.to_datetime(plain, errors="coerce", utc=True)
+    times = pd.to_datetime(plain, errors="coerce", utc=True, format="ISO8601")
     return times.dt.tz_convert(getattr(old.dtype, "tz", None))
 
 

@@ -19,7 +19,7 @@ EXACT_FLOAT = 2**53
 _LARGEST_TIME = np.iinfo(np.int64).max
 _LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 # ISO 8601 with an offset: "…T12:00+02:00", "… 12:00Z".
-_ZONED = r"[T ].*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
+_ZONED = r"^[^T ]*[T ].*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
 
 
 def shown(value: Any) -> str:
@@ -47,6 +47,8 @@ def check_ids(ids: np.ndarray, name: str, table: str = "X") -> np.ndarray:
     """Return ids as a 1-D array in which every value is a scalar and none is missing."""
     if ids.dtype.kind in "UST":
         ids = ids.astype(object)
+    if ids.dtype.kind == "f" and ids.dtype.itemsize not in (4, 8):  # which no index has
+        ids = ids.astype(np.float64)
     bad = unusable_id(ids)
     if bad is not None:
         raise InvalidInputError(
@@ -148,6 +150,9 @@ def check_times(times: np.ndarray | None, table: str) -> np.ndarray | None:
     times = check_ids(times, "timestamp", table)
     if times.dtype.kind == "M":
         _check_years(times, table)
+    elif times.dtype.kind == "m":  # as nanoseconds they would wrap around without a word
+        far = np.abs(times / np.timedelta64(1, "ns")) > _LARGEST_TIME
+        _refuse(far, times, "durations below 2**63 nanoseconds", table)
     elif times.dtype.kind == "f":
         _refuse(np.isinf(times), times, "finite numbers", table)
     elif times.dtype.kind == "u":  # as int64 they would wrap around without a word

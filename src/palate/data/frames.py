@@ -17,10 +17,14 @@ from palate.exceptions import InvalidInputError, UnreadInputWarning
 
 __all__ = [
     "Events",
+    "as_rows",
     "check_ids",
+    "check_unmasked",
+    "collected",
     "column",
     "id_column",
     "is_frame",
+    "is_lazy",
     "make_frame",
     "native_namespace",
     "open_frame",
@@ -78,6 +82,35 @@ def open_frame(X: Any, name: str = "X") -> nw.DataFrame[Any]:
             f"{name} must be a pandas, polars or pyarrow table; got {type(X).__name__}."
         )
     return frame
+
+
+def is_lazy(X: Any) -> bool:
+    """Tell whether `X` is a table whose rows are yet to be computed."""
+    try:
+        return isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame)
+    except DuplicateError:  # a table, which `open_frame` refuses
+        return False
+
+
+def collected(X: Any) -> Any:
+    """Return a lazy table as one that is held: each run of its query may order rows anew."""
+    return open_frame(X).to_native() if is_lazy(X) else X
+
+
+def as_rows(X: Any) -> np.ndarray:
+    """Return what is like an array as one; lists of texts and numbers keep both as they are.
+
+    Examples
+    --------
+    >>> as_rows([("a", 7), ("b", 8)])
+    array([['a', 7],
+           ['b', 8]], dtype=object)
+    """
+    array = np.asarray(X)
+    if array.dtype.kind not in "US" or isinstance(X, np.ndarray):
+        return array
+    plain = np.asarray(X, dtype=object)
+    return array if all(isinstance(value, (str, bytes)) for value in plain.flat) else plain
 
 
 def column(frame: nw.DataFrame[Any], name: str, table: str = "X") -> np.ndarray:
@@ -161,10 +194,17 @@ def _warn_of_unread_times(frame: nw.DataFrame[Any], name: str) -> None:
         )
 
 
+def check_unmasked(X: Any, name: str) -> None:
+    """Raise where an array hides some of its values."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise InvalidInputError(f"{name} must have no masked values; got {int(X.mask.sum())}.")
+
+
 def _events_from_array(X: Any, name: str) -> Events:
+    check_unmasked(X, name)
     shape: tuple[int, ...] | str = "that differs from row to row"
     try:
-        array = np.asarray(X)
+        array = as_rows(X)
         shape = array.shape
     except ValueError:  # lists of several lengths
         array = np.empty(0)

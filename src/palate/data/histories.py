@@ -110,8 +110,8 @@ class Histories:
         """Return the time of the last event of each user, who must have one; None without times."""
         if self._one_time() is None:
             return None
-        last = [self.row(user).times[-1:] for user in users.tolist()]  # type: ignore[index]
-        return np.concatenate(last) if last else self._one_time()[:0]  # type: ignore[index]
+        indptr, times = self.gather(users, "times")
+        return times[indptr[1:] - 1]
 
     def gather(self, users: np.ndarray, column: str = "items") -> tuple[np.ndarray, np.ndarray]:
         """Return the histories of `users` as ``indptr, items``, or with another column."""

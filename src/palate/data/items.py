@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate.data.alike import as_before
+from palate.data.alike import LISTS, as_before, is_missing, is_writable, number_as_text, of_one_type
 from palate.data.checks import check_named_once, is_unicode, shown
 from palate.data.frames import id_column, open_frame
 from palate.data.knowledge import FACTS, TOLD, KnowledgeGraph
@@ -73,13 +73,15 @@ class ItemTable:
             return [name for name in ("text", TOLD) if name in columns]
         return [name for name in columns if _holds_text(self.frame[name])]
 
-    def texts(self, columns: Sequence[str] | None = None) -> list[str]:
+    def texts(self, columns: Sequence[str] | None = None, start: int = 0) -> list[str]:
         """Return one text an item: its text columns joined by a full stop and a space.
 
         Parameters
         ----------
         columns : sequence of str, default=None
             The columns to join; by default those that :meth:`text_columns` names.
+        start : int, default=0
+            The first item that is read.
 
         Raises
         ------
@@ -100,8 +102,18 @@ class ItemTable:
                 "items must have a text column (such as 'text' or 'title') for a text encoder; "
                 f"its columns are {', '.join(map(repr, self.frame.columns)) or 'none'}."
             )
-        parts = [[_as_text(value) for value in self.frame[name]] for name in names]
+        parts = [[_as_text(value) for value in self.frame[name].iloc[start:]] for name in names]
         return [". ".join(part for part in row if part) for row in zip(*parts, strict=True)]
+
+    def check_writable(self) -> None:
+        """Raise if a file could not hold a column, before anything is learned beside it."""
+        for name, values in self.frame.items():
+            if not is_writable(values):
+                kinds = ", ".join(sorted({type(value).__name__ for value in values}))
+                raise InvalidInputError(
+                    f"column {name!r} of items must hold values of one type that a file can hold, "
+                    f"so that the model can be saved; it holds {kinds}."
+                )
 
     def concatenate(self, other: ItemTable) -> ItemTable:
         """Return a table with the rows of `other` behind these."""
@@ -151,11 +163,22 @@ def read_items(items: Any, name: str = "items") -> tuple[np.ndarray, ItemTable]:
     check_named_once(ids, "item", name)
     names = [c for c in frame.columns if c != "item_id"]
     # A saved model names its columns by text, whatever they were.
+    _check_distinct(names, name)
     content = pd.DataFrame({str(c): _content(frame, c, name) for c in names})
     content = content if names else ItemTable.without_content(len(ids)).frame
     return ids, ItemTable(
         _with_knowledge(content, ids, items.knowledge if isinstance(items, Items) else None)
     )
+
+
+def _check_distinct(names: list[Any], table: str) -> None:
+    """Raise where two columns would have one name as text."""
+    first: dict[str, Any] = {}
+    for name in names:
+        if (other := first.setdefault(str(name), name)) is not name:
+            raise InvalidInputError(
+                f"{table} must have columns of distinct names as text; got {other!r} and {name!r}."
+            )
 
 
 def _with_knowledge(content: pd.DataFrame, ids: np.ndarray, graph: Any) -> pd.DataFrame:
@@ -176,9 +199,9 @@ def _with_knowledge(content: pd.DataFrame, ids: np.ndarray, graph: Any) -> pd.Da
 
 def _content(frame: Any, name: str, table: str) -> Any:
     """Return a column of content; no file could hold half of a surrogate pair."""
-    values = frame.get_column(name).to_pandas().array
+    values = of_one_type(frame.get_column(name).to_pandas()).array
     if values.dtype.kind == "O":
-        texts = [value if isinstance(value, str) else "" for value in values]
+        texts = [_spelled(value) for value in values]
         if not is_unicode("".join(texts)):
             row = next(row for row, text in enumerate(texts) if not is_unicode(text))
             raise InvalidInputError(
@@ -188,25 +211,27 @@ def _content(frame: Any, name: str, table: str) -> Any:
     return values
 
 
+def _spelled(value: Any) -> str:
+    """Return all characters of a text, or of the texts of a list."""
+    if isinstance(value, str):
+        return value
+    return "".join(v for v in value if isinstance(v, str)) if isinstance(value, list) else ""
+
+
 def _holds_text(values: pd.Series) -> bool:
     if values.dtype.kind in "iufbMmc":
         return False
-    first = next((value for value in values if not _is_null(value)), None)
+    first = next((value for value in values if not is_missing(value)), None)
     return isinstance(first, str) or (
-        isinstance(first, (list, tuple, np.ndarray)) and all(isinstance(v, str) for v in first)
+        isinstance(first, LISTS) and all(isinstance(v, str) or is_missing(v) for v in first)
     )
 
 
-def _is_null(value: Any) -> bool:
-    missing = value is None or value is pd.NA or value is pd.NaT
-    return missing or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
-
-
 def _as_text(value: Any) -> str:
-    if _is_null(value):
+    if is_missing(value):
         return ""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, Iterable):
-        return ", ".join(str(part) for part in value)
-    return str(value)
+        return ", ".join(_as_text(part) for part in value if not is_missing(part))
+    return number_as_text(value)

@@ -40,6 +40,13 @@ class _Graph(NamedTuple):
     relations: Vocabulary
     n_heads: np.ndarray
 
+    def preferred(self, most: int) -> pd.DataFrame:
+        """Return at most so many different edges of each entity, those told first: with `rare`."""
+        edges = self.edges.assign(rare=-self.n_heads[self.edges["tail"].to_numpy()])
+        edges = edges.sort_values(["head", "rare", "order"], kind="stable")
+        edges = edges.drop_duplicates(["head", "relation", "tail"])
+        return edges[edges.groupby("head").cumcount() < most]
+
 
 class KnowledgeGraph:
     """Facts about items: triples, and which entity an item is.
@@ -139,12 +146,14 @@ class KnowledgeGraph:
         """
         n_hops = check_int("n_hops", self.n_hops, minimum=1)
         max_facts = check_int("max_facts", self.max_facts, minimum=1)
-        graph = self._graph
+        # A row keeps `max_facts`, of which earlier steps may have found as many already; where an
+        # entity has more, the row is full, and what lies beyond it does not count.
+        edges = self._graph.preferred(2 * max_facts)
         reached = self._linked(ids)
         found = []
         for hop in range(n_hops):
-            step = reached.merge(graph.edges, on="head")
-            found.append(step.assign(hop=hop, rare=-graph.n_heads[step["tail"].to_numpy()]))
+            step = reached.merge(edges, on="head")
+            found.append(step.assign(hop=hop))
             reached = step[["row", "tail"]].drop_duplicates().rename(columns={"tail": "head"})
         facts = pd.concat(found, ignore_index=True)
         facts = facts.sort_values(["row", "hop", "rare", "order"], kind="stable")

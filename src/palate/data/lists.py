@@ -23,6 +23,8 @@ def is_list(value: Any) -> bool:
     """
     if isinstance(value, (str, bytes, bytearray, Mapping, Set, type)):
         return False
+    if isinstance(value, (list, tuple, range)):  # without asking every library of tables
+        return True
     if not hasattr(value, "__iter__"):
         return False
     return getattr(value, "ndim", 1) == 1 and not is_frame(value)

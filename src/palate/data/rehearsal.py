@@ -107,8 +107,9 @@ def meeting(
 
 def only_users(histories: Histories, users: np.ndarray) -> Histories:
     """Return the histories of `users` alone, numbered anew."""
-    indptr, items = histories.gather(users)
-    rows = [histories.row(user) for user in users.tolist()] if histories.weights is not None else []
-    weights = np.concatenate([row.weights for row in rows]) if rows else None
-    times = None if histories.times is None else histories.gather(users, "times")[1]
+    weighted = histories.weights is not None
+    whole = histories.compact() if weighted else histories  # rows beside it may have no weights
+    indptr, items = whole.gather(users)
+    times = None if whole.times is None else whole.gather(users, "times")[1]
+    weights = whole.gather(users, "weights")[1] if weighted else None
     return Histories(indptr, items, times, weights, n_users=len(users))

@@ -5,13 +5,27 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from palate.exceptions import PersistenceError
 
-_TAGGED: dict[str, tuple[type, Any, Any]] = {
+
+def _write_timestamp(time: Any) -> str:
+    return f"{time.isoformat()} {time.tz}"
+
+
+def _read_timestamp(written: str) -> Any:
+    """Read a time with nanoseconds and the name of its zone, where it has one."""
+    import pandas as pd  # readers of exports need it for such ids alone
+
+    time, zone = written.split(" ")
+    return pd.Timestamp(time) if zone == "None" else pd.Timestamp(time).tz_convert(zone)
+
+
+_TAGGED: dict[str, tuple[type | None, Any, Any]] = {
     "str": (str, str, str),
     "bool": (bool, bool, bool),
     "int": (int, int, int),
@@ -23,6 +37,8 @@ _TAGGED: dict[str, tuple[type, Any, Any]] = {
         datetime.datetime.isoformat,
         datetime.datetime.fromisoformat,
     ),
+    "timestamp": (None, _write_timestamp, _read_timestamp),
+    "decimal": (Decimal, str, Decimal),
     "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
 }
 
@@ -42,12 +58,17 @@ def tag(value: Any) -> str:
     """
     plain = value.item() if isinstance(value, np.generic) else value
     for name, (kind, write, _) in _TAGGED.items():
-        if type(plain) is kind:
+        if type(plain) is kind or (kind is None and _is_timestamp(plain)):
             return json.dumps([name, write(plain)])
     raise PersistenceError(
         f"ids must be of type {', '.join(_TAGGED)} to be saved; got {value!r} "
         f"of type {type(value).__name__}."
     )
+
+
+def _is_timestamp(value: Any) -> bool:
+    """Tell whether a value is pandas' own kind of time, without importing pandas."""
+    return type(value).__name__ == "Timestamp" and hasattr(value, "nanosecond")
 
 
 def untag(value: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Any
 
@@ -91,7 +92,8 @@ class Vocabulary:
     def array(self) -> np.ndarray:
         """All ids in code order: shape (n_ids,), in their own dtype."""
         if len(self._array) != len(self):
-            self._array = _join(np.asarray(self._base), as_id_array(self._tail))
+            # The base as it was given: its index has no days, and made seconds of them.
+            self._array = _join(self._array[: len(self._base)], _together(self._tail))
         return self._array
 
     def codes(self, ids: Any) -> np.ndarray:
@@ -106,9 +108,10 @@ class Vocabulary:
             found = self._base.get_indexer(_index(array)).astype(np.int64)
         except TypeError as error:
             raise InvalidInputError(f"ids must be hashable scalars; {error}.") from error
-        found[_only_rounded(array, kind)] = -1
+        rounded = _only_rounded(array, kind)
+        found[rounded] = -1
         if self._tail:
-            for row in np.flatnonzero(found < 0):
+            for row in np.flatnonzero((found < 0) & ~rounded):
                 found[row] = self._tail.get(array[row], -1)
         return found
 
@@ -137,6 +140,17 @@ class Vocabulary:
 
 def _index(array: np.ndarray) -> pd.Index:
     return pd.Index(array, dtype=object) if array.dtype == object else pd.Index(array)
+
+
+def _together(ids: Iterable[Any]) -> np.ndarray:
+    """Return scalars as one array; those of several widths in the widest, without rounding."""
+    values = list(ids)
+    kinds = {value.dtype.kind if isinstance(value, np.generic) else "O" for value in values}
+    joined = np.asarray(values) if len(kinds) == 1 and "O" not in kinds else np.empty(0)
+    if joined.dtype.kind in kinds:
+        return joined
+    plain = [as_objects(np.asarray([v]))[0] if isinstance(v, np.generic) else v for v in values]
+    return np.fromiter(plain, dtype=object, count=len(plain))
 
 
 def _join(old: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -178,4 +192,6 @@ def _as_times(array: np.ndarray, kind: str) -> np.ndarray:
     make: Any = pd.Timestamp if kind == "M" else pd.Timedelta
     values = [make(value) if isinstance(value, types) else pd.NaT for value in array]
     plain = [pd.NaT if getattr(value, "tzinfo", None) else value for value in values]
-    return np.asarray(pd.Series(plain, dtype=f"{kind}8[ns]"))
+    # Nanoseconds reach three hundred years; whoever is further away is at home in microseconds.
+    near = all(make.min <= value <= make.max for value in plain if value is not pd.NaT)
+    return np.asarray(pd.Series(plain, dtype=f"{kind}8[{'ns' if near else 'us'}]"))

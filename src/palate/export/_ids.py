@@ -27,6 +27,7 @@ class ItemIndex:
     def __init__(self, ids: np.ndarray) -> None:
         # Moments hash by their unit: they are compared as integers of one unit.
         self._times = ids.dtype if ids.dtype.kind in "mM" else None
+        self._numbers = ids.dtype.kind in "iuf"
         keys = ids.astype(np.int64) if self._times is not None else ids
         self._codes = {key: code for code, key in enumerate(keys.tolist())}
 
@@ -34,6 +35,8 @@ class ItemIndex:
         """Return the int64 code of each id, -1 for an unknown one."""
         if self._times is not None:
             ids = [_as_integer(value, self._times) for value in ids]
+        elif self._numbers:  # a truth value is no number
+            ids = [None if isinstance(value, (bool, np.bool_)) else value for value in ids]
         try:
             found = [self._codes.get(value, -1) for value in ids]
         except TypeError as error:

@@ -38,7 +38,7 @@ def coverage(ranked: np.ndarray, k: int, n_items: int) -> float:
     0.25
     """
     check_int("n_items", n_items, minimum=1)
-    shown = np.unique(ranked[:, :k])
+    shown = np.unique(ranked[:, : check_int("k", k, minimum=1)])
     n_shown = int((shown >= 0).sum())
     if n_shown > n_items:
         raise InvalidInputError(
@@ -63,15 +63,27 @@ def popularity(users: Any, items: Any, n_items: int) -> np.ndarray:
     float64 ndarray of shape (n_items,)
         In [0, 1]; 0 for an item that no user had.
 
+    Raises
+    ------
+    InvalidInputError
+        If an item's code is below 0 or not below `n_items`.
+
     Examples
     --------
     >>> popularity([0, 0, 1, 1], [2, 2, 2, 0], n_items=4)
     array([0.5, 0. , 1. , 0. ])
     """
+    check_int("n_items", n_items, minimum=1)
     users, items = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
-    n_users = len(np.unique(users))
-    pairs = np.unique(users * n_items + items)
-    return np.bincount(pairs % n_items, minlength=n_items) / max(n_users, 1)
+    wrong = (items < 0) | (items >= n_items)
+    if wrong.any():
+        raise InvalidInputError(
+            f"items must hold codes from 0 to {n_items - 1}; event {int(np.flatnonzero(wrong)[0])} "
+            f"has {int(items[wrong][0])}."
+        )
+    distinct, rows = np.unique(users, return_inverse=True)
+    pairs = np.unique(rows * n_items + items)
+    return np.bincount(pairs % n_items, minlength=n_items) / max(len(distinct), 1)
 
 
 def novelty(ranked: np.ndarray, k: int, share: np.ndarray, n_users: int) -> np.ndarray:
@@ -103,7 +115,7 @@ def novelty(ranked: np.ndarray, k: int, share: np.ndarray, n_users: int) -> np.n
     array([0.5, 3. ])
     """
     bits = -np.log2(np.maximum(share, 1.0 / max(n_users, 1)))
-    shown = ranked[:, :k]
+    shown = ranked[:, : check_int("k", k, minimum=1)]
     real = shown >= 0
     counts = real.sum(axis=1)
     total = np.where(real, bits[np.where(real, shown, 0)], 0.0).sum(axis=1)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate.data.checks import shown
-from palate.data.frames import column, id_column, open_frame, read_events
+from palate.data.checks import missing_values, shown
+from palate.data.frames import Events, column, id_column, open_frame, read_events
 from palate.data.vocabulary import as_objects
 from palate.exceptions import InvalidInputError, InvalidParameterError
 from palate.metrics.catalogue import coverage, novelty, popularity
@@ -43,8 +43,8 @@ def evaluate(
         Columns ``user_id``, ``item_id`` and ``rank`` (whole numbers from 1) or, where there is no
         ``rank``, ``score`` (greater is better; ties keep the order of rows).
     truth : event table
-        Columns ``user_id``, ``item_id``; every event is relevant, a repeat counts once, times and
-        weights are not read.
+        Columns ``user_id``, ``item_id``; every event is relevant, a repeat counts once. Times and
+        weights do not count; where there are any, they are checked as in every event table.
     k : int or sequence of int, default=10
         List lengths.
     metrics : sequence of str, default=("ndcg", "hr")
@@ -66,7 +66,7 @@ def evaluate(
     ------
     InvalidInputError
         If a table lacks a column, repeats an item or a rank within a user, holds ids of another
-        kind than the other table, or `truth` is empty.
+        kind than the other table, or `truth` or `history` is empty.
     InvalidParameterError
         If a metric is unknown, or `n_items` or `history` is needed and not given.
 
@@ -82,10 +82,8 @@ def evaluate(
     lengths = check_k(k)
     names = check_names(metrics, METRICS)
     _check_needs(names, n_items, history)
-    events = read_events(truth, "truth", in_order=False)
-    if not len(events):
-        raise InvalidInputError("truth must hold at least one event; it has no rows.")
-    past = read_events(history, "history", in_order=False) if "novelty" in names else None
+    events = _read_some_events(truth, "truth")
+    past = _read_some_events(history, "history") if "novelty" in names else None
     rec_users, rec_items, order = _read_recommendations(recommendations)
     users, user_ids = _joint_codes("user_id", truth=events.user_id, recommendations=rec_users)
     items, item_ids = _joint_codes(
@@ -95,9 +93,8 @@ def evaluate(
         **({} if past is None else {"history": past.item_id}),
     )
     n_users = int(users["truth"].max()) + 1
-    ranked = _rank_matrix(
-        users["recommendations"], items["recommendations"], order, n_users, max(lengths)
-    )
+    listed = users["recommendations"], items["recommendations"], order
+    ranked = _rank_matrix(*listed, n_users, max(lengths), user_ids)
     _check_repeats(ranked, user_ids, item_ids)
     indptr, indices = _csr(users["truth"], items["truth"], n_users)
     asked = [name for name in names if name in ACCURACY_METRICS]
@@ -120,6 +117,13 @@ def _check_needs(names: Sequence[str], n_items: int | None, history: Any) -> Non
         )
 
 
+def _read_some_events(table: Any, name: str) -> Events:
+    events = read_events(table, name, in_order=False)
+    if not len(events):
+        raise InvalidInputError(f"{name} must hold at least one event; it has no rows.")
+    return events
+
+
 def _read_recommendations(table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return user ids, item ids and a number that sorts each user's rows, from 0 if ranked."""
     name = "recommendations"
@@ -127,9 +131,15 @@ def _read_recommendations(table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarra
     users, items = id_column(frame, "user_id", name), id_column(frame, "item_id", name)
     key = "rank" if "rank" in frame.columns else "score"
     values = column(frame, key, name)
-    if values.dtype.kind not in "iuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
+    if values.dtype.kind not in "iuf":
         raise InvalidInputError(
-            f"column {key!r} of {name} must hold numbers, none missing; its type is {values.dtype}."
+            f"column {key!r} of {name} must hold numbers; its type is {values.dtype}."
+        )
+    lost = missing_values(values)
+    if lost.any():
+        raise InvalidInputError(
+            f"column {key!r} of {name} must hold numbers, none missing; row "
+            f"{int(np.flatnonzero(lost)[0])} is nan."
         )
     if key == "score":
         return users, items, _positions_by_score(users, values)
@@ -145,8 +155,10 @@ def _read_recommendations(table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def _positions_by_score(users: np.ndarray, scores: np.ndarray) -> np.ndarray:
     codes = pd.factorize(users)[0]
-    # lexsort is stable; negated as floats, because an unsigned score would wrap.
-    order = np.lexsort((-scores.astype(np.float64), codes))
+    # lexsort is stable. Flipping the bits of whole numbers turns their order round without a loss:
+    # negated, an unsigned one would wrap, and as floats large ones would be equal.
+    falling = -scores.astype(np.float64) if scores.dtype.kind == "f" else ~scores
+    order = np.lexsort((falling, codes))
     counts = np.bincount(codes)
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     positions = np.empty(len(codes), dtype=np.int64)
@@ -156,9 +168,9 @@ def _positions_by_score(users: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def _joint_codes(name: str, **columns: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return codes that several tables share, by first appearance, and the id of each code."""
-    kinds = {table: _kind(ids) for table, ids in columns.items() if len(ids)}
-    if len(set(kinds.values())) > 1:
-        listed = ", ".join(f"{kind} in {table}" for table, kind in kinds.items())
+    kinds = {table: _kinds(ids) for table, ids in columns.items() if len(ids)}
+    if len(kinds) > 1 and not set.intersection(*kinds.values()):
+        listed = ", ".join(f"{' and '.join(sorted(k))} in {table}" for table, k in kinds.items())
         raise InvalidInputError(f"column {name!r} must have ids of one kind; it holds {listed}.")
     parts = list(columns.values())
     if len({part.dtype for part in parts}) > 1:
@@ -168,27 +180,46 @@ def _joint_codes(name: str, **columns: np.ndarray) -> tuple[dict[str, np.ndarray
     return dict(zip(columns, np.split(codes.astype(np.int64), ends), strict=True)), ids
 
 
-def _kind(ids: np.ndarray) -> str:
-    sample = ids[0]
-    if ids.dtype.kind in "iufb" or isinstance(sample, (int, float, np.number)):
+def _kinds(ids: np.ndarray) -> set[str]:
+    if ids.dtype != object:
+        return {"numbers" if ids.dtype.kind in "iufb" else type(ids[0]).__name__}
+    return {_kind(type_) for type_ in set(map(type, ids))}
+
+
+def _kind(type_: type) -> str:
+    if issubclass(type_, (int, float, np.number)):
         return "numbers"
-    return "text" if isinstance(sample, str) else type(sample).__name__
+    return "text" if issubclass(type_, str) else type_.__name__
 
 
 def _rank_matrix(
-    users: np.ndarray, items: np.ndarray, positions: np.ndarray, n_users: int, width: int
+    users: np.ndarray,
+    items: np.ndarray,
+    positions: np.ndarray,
+    n_users: int,
+    width: int,
+    user_ids: np.ndarray,
 ) -> np.ndarray:
+    """Return the items at each user's places; no place is named twice."""
     width = min(width, int(positions.max(initial=-1)) + 1)  # whatever the k
     kept = (users < n_users) & (positions < width)
     users, items, positions = users[kept], items[kept], positions[kept]
+    _check_places(users, positions, width, user_ids)
     ranked = np.full((n_users, width), -1, dtype=np.int64)
     ranked[users, positions] = items
-    if int((ranked >= 0).sum()) < len(items):
-        raise InvalidInputError(
-            "column 'rank' of recommendations must not repeat a rank within a user; "
-            f"{len(items) - int((ranked >= 0).sum())} rows do."
-        )
     return ranked
+
+
+def _check_places(
+    users: np.ndarray, positions: np.ndarray, width: int, user_ids: np.ndarray
+) -> None:
+    twice = np.flatnonzero(pd.Series(users * width + positions).duplicated())
+    if len(twice):
+        user = user_ids[users[twice[0]]]
+        raise InvalidInputError(
+            "column 'rank' of recommendations must not repeat a rank within a user; user "
+            f"{_plain(user)!r} has rank {int(positions[twice[0]]) + 1} twice."
+        )
 
 
 def _check_repeats(ranked: np.ndarray, user_ids: np.ndarray, item_ids: np.ndarray) -> None:

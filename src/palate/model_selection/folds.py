@@ -6,9 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from palate.data.frames import is_frame, open_frame
+from palate.data.frames import as_rows, is_frame, is_lazy, open_frame
+from palate.exceptions import InvalidInputError
 
 Fold = tuple[np.ndarray, np.ndarray]
+
+
+def held(X: Any) -> Any:
+    """Return a table whose rows have places; raise for a lazy one.
+
+    Raises
+    ------
+    InvalidInputError
+        For a lazy table: each run of its query may order rows anew.
+    """
+    if is_lazy(X):
+        raise InvalidInputError(
+            "X must be collected before it is split into positions of rows; got a lazy table, "
+            "whose rows may come in another order each time."
+        )
+    return X
 
 
 def take_fold(X: Any, fold: Fold) -> tuple[Any, Any]:
@@ -23,5 +40,5 @@ def take_fold(X: Any, fold: Fold) -> tuple[Any, Any]:
     if is_frame(X):
         frame = open_frame(X)
         return frame[train].to_native(), frame[test].to_native()
-    rows = np.asarray(X)
+    rows = as_rows(X)
     return rows[train], rows[test]

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from palate._validation import check_int
-from palate.data.frames import Events, read_events
+from palate.data.frames import Events, collected, read_events
 from palate.exceptions import InvalidInputError
-from palate.model_selection.folds import Fold, take_fold
+from palate.model_selection.folds import Fold, held, take_fold
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class LeaveLastOut:
         Raises
         ------
         InvalidInputError
-            If no user has events enough to be tested in a fold.
+            If no user has events enough to be tested in a fold, or the table is lazy.
         InvalidParameterError
             If a parameter is not a whole number of its least value or more.
         """
         n = check_int("n", self.n, minimum=1)
         least = check_int("min_history", self.min_history, minimum=0)
         n_splits = self.get_n_splits()
-        from_end, counts = _places_from_the_end(read_events(X))
+        from_end, counts = _places_from_the_end(read_events(held(X)))
         n_tested = np.clip((counts - least) // n, 0, n_splits)
         for later in reversed(range(n_splits)):
             test = (from_end // n == later) & (later < n_tested)
@@ -136,4 +136,5 @@ def leave_last_out_split(X: Any, n: int = 1, *, min_history: int = 1) -> tuple[A
     >>> test.to_dict("records")
     [{'user_id': 'a', 'item_id': 1, 'timestamp': 9}]
     """
+    X = collected(X)
     return take_fold(X, next(LeaveLastOut(n, min_history=min_history).split(X)))

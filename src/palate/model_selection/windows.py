@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from palate._validation import check_choice, check_int, check_real
-from palate.data.frames import read_events
+from palate.data.frames import collected, read_events
 from palate.exceptions import InvalidInputError, InvalidParameterError
-from palate.model_selection.folds import Fold, take_fold
+from palate.model_selection.folds import Fold, held, take_fold
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,14 @@ class TimeSplit:
         Raises
         ------
         InvalidInputError
-            If the table has no times, or a part of a window has no events.
+            If the table has no times or is lazy, or a part of a window has no events.
         InvalidParameterError
             If `test_size` or `n_splits` is not accepted.
         """
         n_splits = self.get_n_splits()
         check_choice("filter_cold_users", self.filter_cold_users, (True, False))
         check_choice("filter_cold_items", self.filter_cold_items, (True, False))
-        events = read_events(X)
+        events = read_events(held(X))
         if events.timestamp is None:
             raise InvalidInputError(
                 "X must have times for a split by time, in a column 'timestamp'; it has none."
@@ -142,8 +143,7 @@ def _n_test(test_size: Any, n_events: int) -> int:
 
 def _duration(test_size: Any) -> pd.Timedelta:
     try:
-        bare = isinstance(test_size, str) and test_size.strip().isdigit()  # of which unit?
-        length = pd.Timedelta(0 if bare else test_size)
+        length = pd.Timedelta(0 if _is_bare(test_size) else test_size)
     except ValueError:
         length = pd.Timedelta(0)
     if not length > pd.Timedelta(0):
@@ -152,6 +152,13 @@ def _duration(test_size: Any) -> pd.Timedelta:
             f"duration such as '7D'; got {test_size!r}."
         )
     return length
+
+
+def _is_bare(test_size: Any) -> bool:
+    """Tell whether a duration is a number alone, of no unit."""
+    if isinstance(test_size, np.timedelta64):
+        return np.datetime_data(test_size)[0] == "generic"
+    return isinstance(test_size, str) and re.fullmatch(r"[\s+-]*[\d.]+\s*", test_size) is not None
 
 
 def _known(ids: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -194,4 +201,5 @@ def time_split(
     splitter = TimeSplit(
         test_size, filter_cold_users=filter_cold_users, filter_cold_items=filter_cold_items
     )
+    X = collected(X)
     return take_fold(X, next(splitter.split(X)))

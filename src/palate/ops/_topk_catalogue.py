@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from palate.exceptions import InvalidInputError
 from palate.ops._topk_filters import positions_between
 from palate.ops._topk_prepare import Codes8, item_bias, peak_norms, prepared_rows, quantized
 
@@ -80,6 +81,14 @@ class Catalogue:
     n_items: int
     dim: int
     storage: str = "float32"
+
+
+def check_metric(catalogue: Catalogue, metric: str) -> None:
+    """Raise if a search asks for another metric than a catalogue was made for."""
+    if catalogue.metric != metric:
+        raise InvalidInputError(
+            f"metric must be the catalogue's, {catalogue.metric!r}; got {metric!r}."
+        )
 
 
 def segment_of(

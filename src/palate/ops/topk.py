@@ -12,7 +12,13 @@ from palate._validation import check_choice, check_int
 from palate.exceptions import InvalidInputError
 from palate.ops import _topk_native, _topk_torch, _topk_triton
 from palate.ops._topk_block import BlockSearch, QueryBlock
-from palate.ops._topk_catalogue import Catalogue, Segment, kept_segments, raw_segments
+from palate.ops._topk_catalogue import (
+    Catalogue,
+    Segment,
+    check_metric,
+    kept_segments,
+    raw_segments,
+)
 from palate.ops._topk_filters import ItemLists, allowed_items, exclusion_lists, rows_of_lists
 from palate.ops._topk_live import live_segment, live_topk
 from palate.ops._topk_prepare import prepared_rows
@@ -156,10 +162,7 @@ def _live(
 def _check_shapes(queries: Tensor, items: Tensor | Catalogue, metric: str) -> int:
     """Check the vectors' shapes, and return the number of items."""
     if isinstance(items, Catalogue):
-        if items.metric != metric:
-            raise InvalidInputError(
-                f"metric must be the catalogue's, {items.metric!r}; got {metric!r}."
-            )
+        check_metric(items, metric)
         n_items, dim = items.n_items, items.dim
     else:
         check_matrix("items", items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -202,6 +203,7 @@ def _serving(
         ),
         people,
         _reranker(rec, source, network, mapped=mmap),
+        copy.deepcopy(rec.ranker),
     )
 
 
@@ -254,7 +256,8 @@ def _reranker(
     with torch.random.fork_rng(devices=[]):
         module = spec.build(width_of(rec), width)
     fill(module, read_tensors(source / RERANKER, mapped=mapped), RERANKER, mapped=mapped)
-    return FittedReranker(rec.reranker, spec, module.to(device).eval().requires_grad_(False))
+    given = copy.deepcopy(rec.reranker)  # what `set_params` will change is not what was fitted
+    return FittedReranker(given, spec, module.to(device).eval().requires_grad_(False))
 
 
 def _histories(

@@ -116,6 +116,7 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
     """Return everything but arrays, as JSON values."""
     # The parts that the weights belong to, whatever set_params did since.
     params = {**rec.get_params(deep=False), **rec._architecture}
+    params["ranker"] = serving.given_ranker
     params["reranker"] = None if serving.reranker is None else serving.reranker.given
     params.pop("options")
     seed, edges = params.pop("random_state"), serving.gap_edges

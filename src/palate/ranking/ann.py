@@ -14,7 +14,7 @@ from palate._optional import require
 from palate._random import draw_seed
 from palate._validation import check_choice, check_int
 from palate.ops._topk_canonical import canonical_scores
-from palate.ops._topk_catalogue import Catalogue, rows_of
+from palate.ops._topk_catalogue import Catalogue, check_metric, rows_of
 from palate.ops._topk_filters import ItemLists, exclusion_lists, included_codes
 from palate.ops._topk_prepare import prepared_rows
 from palate.ops.similarity import METRICS
@@ -119,6 +119,7 @@ class ApproximateRanker(NeighborsMixin, BaseEstimator):
         The lists are copied, and learned again when the catalogue has grown fourfold.
         """
         check_is_fitted(self)
+        check_metric(self.exact_.catalogue_, self.metric)
         exact = CosineRanker(metric=self.metric)
         exact.__dict__.update(self.exact_.__dict__)
         exact.extend(vectors)
@@ -163,6 +164,7 @@ class ApproximateRanker(NeighborsMixin, BaseEstimator):
             A row ends in -inf and -1 where the lists that were read hold fewer items.
         """
         check_is_fitted(self)
+        check_metric(self.exact_.catalogue_, self.metric)
         k = check_int("k", k, minimum=1, maximum=_MOST)
         vectors = as_vectors("queries", queries, self.dim_)
         ready = prepared_rows("queries", vectors, unit=self.metric == "cosine")[0].float()

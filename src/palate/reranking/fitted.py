@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from palate._options import RunOptions
+from palate.exceptions import MissingContentError
 from palate.queries import Queries
 from palate.reranking.content import content_of, content_of_texts
 from palate.reranking.examples import recent_events
@@ -158,6 +159,11 @@ def _content(serving: Any, codes: Tensor, queries: Queries, options: RunOptions)
     spoken = flat >= n_items
     if queries.texts and spoken.any():
         texts = content_of_texts(items, queries.texts, options)
+        if texts.shape[1] != rows.shape[1]:
+            raise MissingContentError(
+                "texts need an item encoder whose hear_texts tells their content beside a "
+                f"re-ranker; got {type(items).__name__}."
+            )
         rows = rows.clone()
         rows[spoken] = texts.to(rows)[flat[spoken] - n_items]
     return rows.view(*codes.shape, -1)

@@ -13,6 +13,8 @@ from palate.data.items import ItemTable
 from palate.protocols import ItemModule
 from palate.testing._rules import all_get_gradients, close, fresh_copy, rule, settings
 
+_LEAST = 4
+
 
 def check_item_encoder(
     spec: Any,
@@ -50,6 +52,7 @@ def check_item_encoder(
     options = options or RunOptions(device="cpu", progress=False, cache=False)
     if items is None:
         items = pd.DataFrame({"text": [f"thing {i} of {i % 3}" for i in range(7)]})
+    rule(len(items) >= _LEAST, f"items must be at least {_LEAST}; got {len(items)}")
     table = ItemTable(items.reset_index(drop=True))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_state)
@@ -137,6 +140,13 @@ def _check_texts(module: ItemModule, dim: int, options: RunOptions) -> None:
     rule(close(vectors[0], vectors[2]), "equal texts must have equal vectors")
     alone = module.encode_texts(texts[1:2], options)
     rule(close(alone[0], vectors[1], 1e-3), "a text must have the same vector alone as in a batch")
+    own = module.content(torch.arange(1))
+    if own is not None:
+        told = module.hear_texts(texts, options)[1]
+        rule(
+            told is not None and told.shape == (len(texts), own.shape[1]),
+            "hear_texts must tell the content of texts where content tells that of items",
+        )
     if type(module).read_texts is not ItemModule.read_texts:
         _check_two_steps(module, texts, vectors, options)
 

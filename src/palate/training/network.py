@@ -197,6 +197,8 @@ class TasteNetwork(nn.Module):
         vectors, content = self.items.hear_texts(texts, context)
         if not self.content_weight:
             return vectors
+        if content is None:
+            raise NotImplementedError("hear_texts must tell the content, which counts in answers.")
         return widened(vectors, content, self.content_weight)
 
     @torch.inference_mode()

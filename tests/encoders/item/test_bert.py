@@ -133,7 +133,7 @@ def test_what_a_frozen_module_says_of_itself(folder, options):
         "projection.bias",
     }
     assert set(module.state_dict()) == {
-        *("projection.weight", "projection.bias", "features", "mean", "matrix")
+        *("projection.weight", "projection.bias", "features", "mean", "matrix", "fingerprint")
     }
     assert module.features.shape[1] < N  # n_components is bounded by what there is
 

@@ -237,3 +237,38 @@ def test_days_are_numbers_from_any_library():
     for values in (pd.Series(days, dtype=object), pd.Series(np.array(days, "M8[s]")), arrow):
         assert is_number_column(values)
         assert numbers_of(values, "day").tolist() == [86_400, 3 * 86_400]
+
+
+DAY = pd.Timestamp("2024-01-01")
+
+
+@torch.no_grad()
+def test_numbers_that_never_varied_move_no_new_item():
+    frame = pd.DataFrame({"n": [3.0] * 4})
+    module = build(["n"], frame)
+    module.extend(
+        ItemTable(pd.DataFrame({"n": [*frame["n"], 9.0, np.nan]})),
+        torch.ones(6, dtype=torch.bool),
+        None,
+    )
+    vectors = module(None)
+    assert (vectors == vectors[0]).all()
+    # Where some are missing, what that means is learned.
+    assert (build(["n"], pd.DataFrame({"n": [1.0, 2.0, np.nan]}))(None)[2] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        (pd.Timestamp("2024-01-01"), np.datetime64("2024-01-01"), np.datetime64("2024-01-02")),
+        (
+            pd.Timestamp("2024-01-01"),
+            datetime.date(2024, 1, 1),
+            pd.Timestamp("2024-01-01", tz="Asia/Tokyo"),
+        ),
+        (datetime.timedelta(hours=1), np.timedelta64(3600, "s"), np.timedelta64(1, "s")),
+    ],
+)
+def test_times_among_labels_are_one_whatever_their_type(one, same, other):
+    assert label_keys([one]) == label_keys([same])
+    assert label_keys([one]) != label_keys([other])

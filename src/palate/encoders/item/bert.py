@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from sklearn.base import BaseEstimator
@@ -10,6 +11,7 @@ from torch import Tensor
 from palate._options import RunOptions
 from palate._validation import check_choice, check_int
 from palate.data.items import ItemTable
+from palate.data.lists import is_list
 from palate.defaults import AUTO, check_real_or_auto
 from palate.encoders.item.bert_items import BertItems
 from palate.encoders.item.finetuning import FINETUNE_MODES
@@ -121,6 +123,14 @@ class BertEncoder(TextTransformerMixin, BaseEstimator):
 
     def check_parameters(self) -> None:
         """Raise if a parameter is out of range."""
+        if not isinstance(self.model, (str, os.PathLike)):
+            raise InvalidParameterError(f"model must be a name or a path; got {self.model!r}.")
+        columns = self.text_columns
+        names = columns is None or (is_list(columns) and all(isinstance(c, str) for c in columns))
+        if not names:
+            raise InvalidParameterError(
+                f"text_columns must be a list of names of columns, or None; got {columns!r}."
+            )
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("finetune", self.finetune, FINETUNE_MODES)
         check_int("lora_rank", self.lora_rank, minimum=1)

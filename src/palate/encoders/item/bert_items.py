@@ -23,6 +23,7 @@ from palate.encoders.item.reading import (
     read_live,
 )
 from palate.encoders.item.text_model import TextModel, load_text_model
+from palate.exceptions import IntegrityError
 from palate.ops.affine import fit_affine
 from palate.ops.whitening import rewhiten, whiten
 from palate.protocols import ItemModule
@@ -53,6 +54,7 @@ class BertItems(ItemModule):
     features: Tensor
     mean: Tensor
     matrix: Tensor
+    fingerprint: Tensor | None
 
     def __init__(
         self,
@@ -76,6 +78,8 @@ class BertItems(ItemModule):
         else:
             # Copies: where a file's bytes lie in memory decides the last bits of products.
             features, mean, matrix = (state[n].clone() for n in ("features", "mean", "matrix"))
+        if not self.is_live:
+            self._note_source(state)
         self.register_buffer("features", features)
         self.register_buffer("mean", mean)
         self.register_buffer("matrix", matrix)
@@ -86,6 +90,24 @@ class BertItems(ItemModule):
             self._live = load_text_model(self.source)
             self.bert = self._live.model
             set_trainable(self.bert, spec.finetune, rank=spec.lora_rank)
+
+    def _note_source(self, state: Mapping[str, Tensor] | None) -> None:
+        """Keep which weights read the catalogue; they are not saved, and may be others one day."""
+        noted = None if state is None else state.get("fingerprint")  # None of models saved before
+        if state is None:
+            noted = torch.tensor([*bytes.fromhex(self.source.fingerprint)], dtype=torch.uint8)
+        self.register_buffer("fingerprint", noted, persistent=noted is not None)
+
+    def _check_source(self) -> None:
+        """Raise if a frozen BERT is not the one that read the catalogue."""
+        if self.fingerprint is None:
+            return
+        before, now = bytes(self.fingerprint.tolist()).hex(), self.source.fingerprint
+        if before != now:
+            raise IntegrityError(
+                f"The files of the text model {self.spec.model!r} must have the SHA-256 {before}, "
+                f"as when it read the catalogue; those in {self.source.folder} have {now}."
+            )
 
     @property
     def source(self) -> ModelSource:
@@ -116,6 +138,8 @@ class BertItems(ItemModule):
     ) -> Tensor:
         if self._live is not None:
             return torch.from_numpy(read_live(self.spec, self._live, texts, context))
+        if hasattr(self, "fingerprint"):
+            self._check_source()
         return torch.from_numpy(read_frozen(self.spec, self.source, texts, context, cache))
 
     def _features(
@@ -126,13 +150,12 @@ class BertItems(ItemModule):
 
     def extend(self, items: ItemTable, seen: Tensor, context: RunOptions) -> None:
         """Read the rows of `items` beyond those already known."""
-        texts = items.texts(self.spec.text_columns)
-        if new := texts[len(self.features) :]:
+        if new := items.texts(self.spec.text_columns, start=len(self.features)):
             self.features = torch.cat(
                 [self.features, self._features(new, context, open_cache(context))]
             )
-        if self.is_live:
-            self.texts = texts
+            if self.is_live:
+                self.texts = [*self.texts, *new]
 
     def settle(
         self, items: ItemTable, seen: Tensor, codes: Tensor, context: RunOptions

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from palate.data.alike import as_float
+from palate.data.alike import LISTS, as_float
 from palate.data.checks import shown
 from palate.encoders.item.bags import Bags
 from palate.encoders.item.ids import INITIAL_STD, SPARSE_ROWS
@@ -27,7 +27,6 @@ _UNKNOWN_SHARE = 0.05
 _MOST_DEVIATIONS = 5.0
 _INITIAL_NUMBER_STD = 0.05
 _ROUNDING = 1e-12
-_LISTS = (list, tuple, np.ndarray, set, frozenset)
 
 
 def is_number_column(values: pd.Series) -> bool:
@@ -112,7 +111,7 @@ class NumberColumn(nn.Module):
             mean, spread = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
             # What never varies has nothing to tell; its rounding must not be taken for a spread.
             if spread <= _ROUNDING * max(1.0, abs(mean)):
-                spread = 1.0
+                spread = np.inf
             # A double in two floats, for devices without doubles.
             high = float(np.float32(mean))
             scale = (torch.tensor([high, float(mean - high)]), torch.tensor(float(spread)))
@@ -121,13 +120,15 @@ class NumberColumn(nn.Module):
         self.register_buffer("values", self._standard(numbers), persistent=False)
         self.weight = nn.Parameter(torch.empty(2, dim))
         nn.init.normal_(self.weight, std=_INITIAL_NUMBER_STD)
+        with torch.no_grad():  # where none is missing, nobody teaches what a missing one means
+            self.weight[1] *= float(np.isnan(numbers).any())
 
     def _standard(self, numbers: np.ndarray) -> Tensor:
         """Return the numbers in standard deviations, and where they are missing: (n, 2)."""
         given = torch.tensor(numbers)
         scaled = (given - self.mean.cpu().double().sum()) / self.spread.cpu().double()
-        scaled = scaled.clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS)
-        return torch.stack([scaled.nan_to_num(0.0), given.isnan().double()], dim=1).float()
+        scaled = scaled.nan_to_num(0.0).clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS)
+        return torch.stack([scaled, given.isnan().double()], dim=1).float()
 
     def forward(self, codes: Tensor | None = None) -> Tensor:
         """Return the vectors (n, dim)."""
@@ -149,8 +150,8 @@ def label_keys(value: Any) -> list[str]:
     >>> label_keys(["a", None, 3, 3.0]), label_keys("a"), label_keys(None)
     (['n:3', 't:a'], ['t:a'], [])
     """
-    parts: Iterable[Any] = value if isinstance(value, _LISTS) else [value]
-    keys = [_key(part) for part in parts if isinstance(part, _LISTS) or not pd.isna(part)]
+    parts: Iterable[Any] = value if isinstance(value, LISTS) else [value]
+    keys = [_key(part) for part in parts if isinstance(part, LISTS) or not pd.isna(part)]
     # A set has no order of its own, and a file gives back a list of it in any: codes must not
     # depend on that, and a mean does not.
     return sorted(set(keys))
@@ -161,12 +162,20 @@ def _key(value: Any) -> str:
         return f"t:{value}"
     if isinstance(value, (bool, np.bool_)):
         return f"b:{bool(value)}"
+    if isinstance(value, (date, np.datetime64)):
+        return f"d:{_nanoseconds(pd.Timestamp(value))}"
+    if isinstance(value, (timedelta, np.timedelta64)):
+        return f"s:{pd.Timedelta(value).value}"
     if isinstance(value, Integral):  # keeps all its digits, which a float may not
         return f"n:{int(value)}"
     if isinstance(value, Real):
         number = float(value)
         return f"n:{int(number) if number.is_integer() else number}"
     return f"o:{value}"
+
+
+def _nanoseconds(time: pd.Timestamp) -> int:
+    return int((time.tz_convert(None) if time.tzinfo else time).value)
 
 
 def numbers_of(values: pd.Series, name: str) -> np.ndarray:
