@@ -84,8 +84,7 @@ def padded(
     led = np.zeros(len(lengths), np.int64) if people is None else (people >= 0).astype(np.int64)
     sizes = lengths + led
     order = np.argsort(-sizes, kind="stable")
-    moments = network.moments(times, indptr)
-    events = np.arange(len(items))
+    moments, events = network.moments(times, indptr), np.arange(len(items))
     n_steps = steps_at_once(vectors.device, _STEPS_A_THREAD)
     for part in cut_rows(sizes[order], _ENCODE_ROWS, n_steps):
         rows = order[part]
