@@ -66,6 +66,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         Transformer, with any block, and networks of your own that take a bias
         (:class:`palate.protocols.UserEncoder`). Ranges and unknown times are as with `time_gaps`,
         beside which it may stand; memory and time grow by the square of the events that are read.
+        On the data that it was measured on (docs/recipe.md) it is level or behind.
     ranker : {"exact", "approximate"} or spec, default="exact"
         Finds the nearest items.
     reranker : {"gate", "attention", "film"} or spec, default=None
