@@ -53,6 +53,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "length 20": {"user_encoder__max_length": 20},
     "pretrain 5": {"pretrain_epochs": 5},
     "time gaps": {"time_gaps": True},
+    "time bias": {"time_bias": True},
+    "time gaps and bias": {"time_gaps": True, "time_bias": True},
+    "hstu, time bias": {"user_encoder__block": "hstu", "time_bias": True},
     "id dropout 0": {"item_encoder__id_dropout": 0.0},
     "id dropout 0.3": {"item_encoder__id_dropout": 0.3},
 }
@@ -82,7 +85,7 @@ def main() -> None:
     name, begun = args.folder.resolve().name, time.perf_counter()
     for seed in range(0 if args.table else args.seeds):
         for variant in args.only:
-            path = args.out / f"{name}-{variant.replace(' ', '-')}-{seed}.json"
+            path = args.out / f"{name}-{variant.replace(',', '').replace(' ', '-')}-{seed}.json"
             if not path.exists() and time.perf_counter() - begun < args.limit:
                 row = measure(args.folder, VARIANTS[variant], seed, args.threads)
                 path.write_text(json.dumps({"variant": variant, "seed": seed, **row}))

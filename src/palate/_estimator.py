@@ -75,8 +75,8 @@ def settings_on(
 
 def architecture(rec: Any) -> dict[str, Any]:
     """Return copies of the parameters that weights depend on: set_params may change them later."""
-    parts = ("user_encoder", "item_encoder", "item_features", "user_features", "time_gaps")
-    names = (*parts, "metric", "dim")
+    parts = ("user_encoder", "item_encoder", "item_features", "user_features")
+    names = (*parts, "time_gaps", "time_bias", "metric", "dim")
     return {name: clone(getattr(rec, name), safe=False) for name in names}
 
 
@@ -134,8 +134,9 @@ def code_afresh(X: Any, items: Any, users: Any, planned: Plan) -> Coded:
         table=ItemTable.without_content(0),
         needs_content=reads_content(planned.item_encoder),
     )
-    if planned.time_gaps:
-        check_timed(coded.events)
+    for name in ("time_gaps", "time_bias"):
+        if getattr(planned, name):
+            check_timed(coded.events, name)
     people, known = add_people(None, users, planned.user_features, coded.users)
     return replace(coded, users=known, people=people)
 
@@ -225,10 +226,10 @@ def users_of_rows(rec: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def known_queries(serving: Catalogue, users: Any, on_unsupported: str) -> Queries:
-    """Return the queries of known users: histories, and attributes and gaps where they count."""
-    people, edges = getattr(serving, "people", None), getattr(serving, "gap_edges", None)
+    """Return the queries of known users: histories, and attributes and times where they count."""
+    people, timed = getattr(serving, "people", None), getattr(serving, "reads_times", False)
     known = serving.users, serving.histories, len(serving.items)
-    return user_queries(users, *known, on_unsupported, people, edges)
+    return user_queries(users, *known, on_unsupported, people, timed=timed)
 
 
 def score(

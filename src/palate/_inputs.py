@@ -169,11 +169,11 @@ def code_interactions(
     return Coded(coded, all_users, vocabulary, table)
 
 
-def check_timed(events: CodedEvents) -> None:
-    """Raise unless there are times, by which gaps are measured."""
+def check_timed(events: CodedEvents, name: str) -> None:
+    """Raise unless there are times, for the parameter `name`."""
     if events.times is None:
         raise InvalidInputError(
-            "X must have timestamps with time_gaps=True: a column 'timestamp' of a table, or the "
+            f"X must have timestamps with {name}=True: a column 'timestamp' of a table, or the "
             "third column of an array; got none."
         )
 

@@ -16,10 +16,9 @@ from palate._random import ModuleSeed, torch_generator
 from palate.data.batches import Batch, cut_windows, iterate_batches
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
+from palate.data.moments import time_edges
 from palate.data.people import People
 from palate.data.rehearsal import Meeting, only_users, rehearsed
-from palate.data.time_gaps import gap_edges, gaps_of
-from palate.encoders.user.gaps import GapVectors
 from palate.exceptions import InvalidParameterError
 from palate.plan import Plan
 from palate.reranking.module import ContentCorrection
@@ -96,9 +95,8 @@ def learn(
         items.extend(table, seen, options)
         network = TasteNetwork(items, plan.user_encoder, plan.dim, plan.metric, seen)
         _check_content_weight(plan, network)
-        if plan.time_gaps:
-            assert histories.times is not None  # checked when X was read
-            network.gaps = GapVectors(gap_edges(histories.times, histories.indptr), plan.dim)
+        room = network.users.max_length if plan.time_bias else None
+        network.read_times(*time_edges(histories, plan.time_gaps, room))
         if people is not None:
             if not items.takes_text:
                 raise InvalidParameterError(
@@ -200,8 +198,8 @@ def _train(
     told = None
     if people is not None:
         told = people.of(np.arange(histories.n_users) if users is None else users)
-    draw, edges = torch_generator(seed, _HOLDOUT), learned.network.gap_edges
-    left, holdout = hold_out(subset, plan.validation_fraction, draw, told, edges)
+    draw, timed = torch_generator(seed, _HOLDOUT), learned.network.reads_times
+    left, holdout = hold_out(subset, plan.validation_fraction, draw, told, timed=timed)
     # Of what is learned from alone: there, an item's share is how often it is a target.
     counts = torch.bincount(torch.from_numpy(subset.items), minlength=len(learned.network.seen))
     stages: list[tuple[str, type[Step], int]] = (
@@ -287,10 +285,10 @@ def _batch_source(
     leads: np.ndarray | None,
 ) -> Callable[[], tuple[Iterable[Batch], int]]:
     users, room = np.arange(histories.n_users), network.room
-    gaps = gaps_of(histories, users, network.gap_edges)
+    moments = network.moments(histories.times, histories.indptr)
 
     def batches() -> tuple[Iterable[Batch], int]:
-        windows = cut_windows(histories, users, room, generator, leads, gaps)
+        windows = cut_windows(histories, users, room, generator, leads, moments)
         n_batches = -(-len(windows) // plan.batch_size)
         return iterate_batches(windows, plan.batch_size, generator), n_batches
 

@@ -44,6 +44,8 @@ class Plan:
     user_features : list of str or None
     time_gaps : bool
         Whether the network is told how long after the event before it an event came.
+    time_bias : bool
+        Whether its attention is told how long after one event another came.
     reranker : Reranker or None
         The second stage.
     """
@@ -67,6 +69,7 @@ class Plan:
     content_weight: float | None = 0.0
     user_features: list[str] | None = None
     time_gaps: bool = False
+    time_bias: bool = False
     reranker: Reranker | None = None
 
 
@@ -105,6 +108,7 @@ def plan_of(rec: Any, epochs: int | None = None, settings: Settings = STANDALONE
         if rec.user_features is None
         else check_columns("user_features", rec.user_features),
         time_gaps=check_choice("time_gaps", rec.time_gaps, (True, False)),
+        time_bias=check_choice("time_bias", rec.time_bias, (True, False)),
     )
 
 

@@ -25,7 +25,11 @@ class UserEncoder(Protocol):
     causal: the state of a step may depend on this step and earlier ones only, because the model is
     trained on every step at once. A module may also define ``bidirectional(x, mask)``, which the
     pretraining stage prefers, and ``last_state(x, mask)``: the state of each row's last real step
-    alone (n_rows, dim), where that is cheaper, for answering with ``pooling="last"``.
+    alone (n_rows, dim), where that is cheaper, for answering with ``pooling="last"``. A module with
+    an attribute ``bias_shape``, its layers and heads of attention, can be told when events happened
+    (`time_bias` of the recommender): all of these then take, after the mask, a float tensor
+    (n_layers, n_rows, n_heads, n_steps, n_steps) to be added to what step i gives step j, or
+    nothing.
 
     Attributes
     ----------

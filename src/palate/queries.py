@@ -12,8 +12,8 @@ from palate._validation import check_choice, warn_caller
 from palate.data.checks import shown
 from palate.data.histories import Histories
 from palate.data.lists import given, history_rows, id_list, is_list_of_lists
+from palate.data.moments import times_of
 from palate.data.people import People
-from palate.data.time_gaps import gaps_of
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import (
     InvalidInputError,
@@ -62,8 +62,8 @@ class Queries:
     n_items : int
     people : int64 ndarray of shape (n_queries,), default=None
         Codes of attribute texts that stand before the events, -1 for none.
-    gaps : int64 ndarray of shape (n_events,), default=None
-        Codes of the gaps before the events; None is unknown for all.
+    times : ndarray of shape (n_events,), default=None
+        When the events happened, for a model that reads it; None is unknown for all.
     """
 
     labels: np.ndarray
@@ -72,7 +72,7 @@ class Queries:
     texts: tuple[str, ...] = ()
     n_items: int = 0
     people: np.ndarray | None = None
-    gaps: np.ndarray | None = None
+    times: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,9 +98,9 @@ class Queries:
         items = self.items[events]
         if not self.texts:
             people = None if self.people is None else self.people[span]
-            gaps = None if self.gaps is None else self.gaps[events]
+            times = None if self.times is None else self.times[events]
             labels, indptr = self.labels[span], indptr - indptr[0]
-            return Queries(labels, indptr, items, (), self.n_items, people, gaps)
+            return Queries(labels, indptr, items, (), self.n_items, people, times)
         # Only the texts of these rows are encoded with them, so memory stays bounded.
         spoken = items >= self.n_items
         used, places = np.unique(items[spoken], return_inverse=True)
@@ -143,12 +143,13 @@ def user_queries(
     n_items: int,
     on_unsupported: str,
     people: People | None = None,
-    edges: np.ndarray | None = None,
+    *,
+    timed: bool = False,
 ) -> Queries:
     """Return the queries of known users, in the order given; None asks for every user.
 
     With ``"popular"``, unknown users and those without events or attributes (`people`) have queries
-    too, empty ones. `edges` part the gaps between events, for a model that reads them.
+    too, empty ones. They have times if `timed`, for a model that reads them.
     """
     if users is None:
         codes, ids = np.arange(len(vocabulary)), vocabulary.array
@@ -173,8 +174,8 @@ def user_queries(
     # The vocabulary's own ids: the caller's list need not be of their type.
     labels = vocabulary.ids(codes[known])
     told = None if told is None else told[known]
-    gaps = gaps_of(histories, codes[known], edges)
-    return Queries(labels, indptr, items, (), n_items, told, gaps)
+    times = times_of(histories, codes[known], timed=timed)
+    return Queries(labels, indptr, items, (), n_items, told, times)
 
 
 def history_queries(

@@ -60,6 +60,13 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         learned vector for a range of gaps is added to the event's. The ranges hold equally many
         of the gaps that `fit` sees, so the unit of the timestamps does not matter. In a tenth of
         the training windows all gaps are unknown, as they are in ``recommend(histories=...)``.
+    time_bias : bool, default=False
+        Whether the attention of the user encoder is told how long before an event each earlier one
+        came: a number for each layer, head and range of times is added to its scores. For the
+        Transformer, with any block, and networks of your own that take a bias
+        (:class:`palate.protocols.UserEncoder`). Ranges and unknown times are as with `time_gaps`,
+        beside which it may stand; memory and time grow by the square of the events that are read.
+        On the data that it was measured on (docs/recipe.md) it is level or behind.
     ranker : {"exact", "approximate"} or spec, default="exact"
         Finds the nearest items.
     reranker : {"gate", "attention", "film"} or spec, default=None
@@ -125,6 +132,9 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     time_gap_edges_ : float64 ndarray or None
         What parts the gaps, in the unit of the timestamps of `fit`, of datetimes in nanoseconds;
         an edge belongs to the range below it. None without `time_gaps`.
+    time_bias_edges_ : float64 ndarray or None
+        What parts the times between events in the same way, of pairs that stand 1, 2, 4, … places
+        apart. None without `time_bias`.
     ranker_, user_encoder_, item_encoder_ : fitted parts
     n_features_in_ : int
         Columns of X in `fit`, unless it was a list of histories.
@@ -157,6 +167,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         item_features: list[str] | None = None,
         user_features: list[str] | None = None,
         time_gaps: bool = False,
+        time_bias: bool = False,
         ranker: Any = "exact",
         reranker: Any = None,
         objective: Any = "auto",
@@ -181,6 +192,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         self.item_features = item_features
         self.user_features = user_features
         self.time_gaps = time_gaps
+        self.time_bias = time_bias
         self.ranker = ranker
         self.reranker = reranker
         self.objective = objective
@@ -706,7 +718,12 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
     @property
     def time_gap_edges_(self) -> np.ndarray | None:
         """What parts the gaps between events."""
-        return self._fitted().gap_edges
+        return self._fitted().network.gap_edges
+
+    @property
+    def time_bias_edges_(self) -> np.ndarray | None:
+        """What parts the times between events that the attention is told."""
+        return self._fitted().network.bias_edges
 
     @property
     def history_(self) -> list[dict[str, Any]]:

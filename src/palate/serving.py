@@ -123,9 +123,9 @@ class Serving:
         return Popularity.of(self.histories, len(self.items), self.learning.half_life)
 
     @property
-    def gap_edges(self) -> np.ndarray | None:
-        """What parts the gaps between events, for a model that reads them."""
-        return self.network.gap_edges
+    def reads_times(self) -> bool:
+        """Whether user vectors depend on when events happened."""
+        return self.network.reads_times
 
     def with_events(self, events: CodedEvents, users: Vocabulary) -> Serving:
         """Return the model after more events; no weight changes."""
@@ -185,7 +185,7 @@ class Serving:
                     f"got {type(self.network.items).__name__}."
                 ) from error
             vectors = torch.cat([vectors, spoken.to(vectors)])
-        asked = queries.indptr, queries.items, queries.people, queries.gaps
+        asked = queries.indptr, queries.items, queries.people, queries.times
         return self.network.encode_histories(vectors, *asked)
 
     def unlearned(self) -> np.ndarray:

@@ -89,8 +89,8 @@ def test_peers_hold_out_the_events_that_palate_holds_out(compare, folder, monkey
     seen = []
     whole = learning.hold_out
 
-    def spy(*args):
-        left, held = whole(*args)
+    def spy(*args, **params):
+        left, held = whole(*args, **params)
         seen.append((left, held))
         return left, held
 

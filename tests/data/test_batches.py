@@ -111,4 +111,5 @@ def test_a_batch_moves_whole():
     windows = cut_windows(make_histories([3, 4]), np.arange(2), 7, generator())
     batch = next(iterate_batches(windows, 2, generator())).to(torch.device("meta"))
     assert batch.gaps is None
+    assert batch.distances is None
     assert {part.device.type for part in vars(batch).values() if part is not None} == {"meta"}

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from palate.data.coded import CodedEvents
 from palate.data.histories import Histories
+from palate.data.moments import times_of
 from palate.data.rehearsal import only_users
-from palate.data.time_gaps import gap_codes, gap_edges, gaps_of, time_gaps
+from palate.data.time_gaps import gap_codes, gap_edges, time_gaps
 
 LEAST, MOST = -(2**63), 2**63 - 1
 
@@ -19,6 +20,12 @@ LEAST, MOST = -(2**63), 2**63 - 1
 def flat(rows, dtype=np.int64):
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     return np.array([time for row in rows for time in sorted(row)], dtype), indptr
+
+
+def gaps_of(histories, users, edges):
+    indptr, times = histories.gather(users, "times")
+    np.testing.assert_array_equal(times_of(histories, users, timed=True), times)
+    return gap_codes(times, indptr, edges)
 
 
 def gaps_by_hand(rows):
@@ -132,7 +139,7 @@ def test_late_events_move_the_gap_after_them(kind):
         indptr, found = histories.gather(asked, "times")
         assert found.dtype == np.dtype(kind)
         assert np.diff(indptr).tolist() == [len(part) for part in right]
-    assert gaps_of(whole, asked, None) is None
+    assert times_of(whole, asked, timed=False) is None
 
 
 def test_whole_numbers_and_fractions_mix():

@@ -172,7 +172,6 @@ def test_the_time_of_what_comes_next_changes_nothing_before_it(make, events):
     ordered = events.sort_values("timestamp", kind="stable")
     last = ordered.groupby("user_id").tail(1).index
     model = make(epochs=0).fit(events)
-    edges = model.time_gap_edges_
     network = model._serving.network
     nn.init.normal_(network.gaps.weight.data[1:])
     found = []
@@ -185,9 +184,9 @@ def test_the_time_of_what_comes_next_changes_nothing_before_it(make, events):
         held = copy.deepcopy(model)
         held._serving = serving
         found.append(held.recommend(k=3))
-        _, holdout = hold_out(other, 1.0, torch.Generator(), None, edges)
+        _, holdout = hold_out(other, 1.0, torch.Generator(), timed=True)
         assert len(holdout.targets) == len(users)
-        rows = holdout.indptr, holdout.items, None, holdout.gaps
+        rows = holdout.indptr, holdout.items, None, holdout.times
         found.append(network.encode_histories(serving.vectors, *rows))
     assert not found[0].equals(found[2])
     assert torch.equal(found[1], found[3])

@@ -148,6 +148,54 @@ def test_a_broken_user_encoder_is_noticed(fault: str, message: str) -> None:
     assert str(caught.value) == message
 
 
+class Looking(nn.Module):
+    """A network that looks back by a bias, with one fault at choice."""
+
+    bias_shape = (1, 1)
+
+    def __init__(self, dim: int, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.mix = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
+        n_steps = x.shape[1]
+        if bias is None or self.fault == "deaf":
+            bias = torch.zeros(1, len(x), 1, n_steps, n_steps)
+        elif self.fault == "never silent":
+            bias = bias + torch.arange(n_steps)
+        scores = bias[0, :, 0]
+        if self.fault == "future":  # what is ahead weighs as what is behind
+            scores = scores + scores.triu(1).transpose(1, 2)
+        later = torch.ones(n_steps, n_steps, dtype=torch.bool).triu(1)
+        return self.mix(scores.masked_fill(later, -torch.inf).softmax(-1) @ x)
+
+    def last_state(self, x: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
+        states = self(x, mask, None if self.fault == "last" else bias)
+        return states[torch.arange(len(x)), mask.sum(1) - 1]
+
+
+class LookingSpec(Spec):
+    def build(self, dim: int) -> nn.Module:
+        return Looking(dim, self.fault)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("never silent", "a bias of zero must change nothing"),
+        ("deaf", "a bias must change the states"),
+        ("future", "a bias towards later events must change nothing"),
+        ("last", "last_state must take the bias as the network does"),
+    ],
+)
+def test_a_bias_taken_wrongly_is_noticed(fault: str, message: str) -> None:
+    check_user_encoder(LookingSpec())
+    with pytest.raises(AssertionError) as caught:
+        check_user_encoder(LookingSpec(fault))
+    assert str(caught.value) == message
+
+
 def test_attributes_of_a_user_encoder() -> None:
     cases: list[tuple[Any, str]] = [
         (object(), "a user encoder must have the method build(dim)"),

@@ -11,7 +11,8 @@ from palate._options import RunOptions
 from palate.data import batches
 from palate.data.batches import cut_windows, make_batch
 from palate.data.histories import Histories
-from palate.data.time_gaps import gap_codes, gap_edges, gaps_of
+from palate.data.moments import Moments
+from palate.data.time_gaps import gap_codes, gap_edges
 from palate.encoders.user.gaps import GapVectors
 from palate.encoders.user.transformer import TransformerEncoder
 from palate.training import views
@@ -35,7 +36,7 @@ def timed():
 
 @pytest.fixture
 def all_timed(monkeypatch):
-    monkeypatch.setattr(batches, "WITHOUT_GAPS", 0.0)
+    monkeypatch.setattr(batches, "WITHOUT_TIMES", 0.0)
 
 
 @pytest.fixture
@@ -55,9 +56,9 @@ def make_timed(make_network, timed):
 
 def batch_of(histories, edges, max_length=5, leads=None, seed=0):
     users = np.arange(histories.n_users)
-    gaps = gaps_of(histories, users, edges)
+    moments = Moments(gap_codes(histories.times, histories.indptr, edges))
     draw = torch.Generator().manual_seed(seed)
-    windows = cut_windows(histories, users, max_length, draw, leads, gaps)
+    windows = cut_windows(histories, users, max_length, draw, leads, moments)
     return windows, make_batch(windows, np.arange(len(windows)))
 
 
@@ -99,17 +100,15 @@ def test_the_time_of_a_target_is_never_seen(timed, all_timed, make_timed):
     last = timed.indptr[1:] - 1
     for seed in range(5):
         other = with_last_times(timed, seed)
-        codes = [gaps_of(h, np.arange(5), network.gap_edges) for h in (timed, other)]
+        codes = [gap_codes(h.times, h.indptr, network.gap_edges) for h in (timed, other)]
         assert (np.flatnonzero(codes[0] != codes[1])[:, None] == last).any(1).all()
         assert (codes[0] != codes[1]).any()
         (_, one), (_, two) = (batch_of(h, network.gap_edges, seed=seed) for h in (timed, other))
         for name, part in vars(one).items():
-            assert torch.equal(part, getattr(two, name)), name
+            assert part is getattr(two, name) is None or torch.equal(part, getattr(two, name)), name
         assert torch.equal(steps[0](one), steps[1](two))
-        held = [
-            hold_out(h, 1.0, torch.Generator(), None, network.gap_edges) for h in (timed, other)
-        ]
-        for name in ("items", "gaps", "targets"):
+        held = [hold_out(h, 1.0, torch.Generator(), timed=True) for h in (timed, other)]
+        for name in ("items", "times", "targets"):
             one, two = (getattr(holdout, name) for _, holdout in held)
             np.testing.assert_array_equal(one, two)
 
@@ -117,8 +116,8 @@ def test_the_time_of_a_target_is_never_seen(timed, all_timed, make_timed):
 def test_some_windows_go_without():
     n = 2000
     histories = Histories(np.arange(0, 3 * n + 1, 3), np.zeros(3 * n, int), n_users=n)
-    gaps, draw = np.full(3 * n, 2), torch.Generator().manual_seed(0)
-    windows = cut_windows(histories, np.arange(n), 9, draw, None, gaps)
+    moments, draw = Moments(np.full(3 * n, 2)), torch.Generator().manual_seed(0)
+    windows = cut_windows(histories, np.arange(n), 9, draw, None, moments)
     batch = make_batch(windows, np.arange(n))
     known = batch.gaps.numpy() > 0
     assert (known.any(1) == known.all(1)).all()
@@ -130,7 +129,7 @@ def test_without_gaps_nothing_more_is_drawn(timed, make_network):
     windows = cut_windows(timed, np.arange(5), 5, draws[0])
     torch.randint(0, 5, (len(np.flatnonzero(np.diff(timed.indptr) > 1)),), generator=draws[1])
     assert torch.equal(draws[0].get_state(), draws[1].get_state())
-    assert windows.gaps is None
+    assert windows.moments is None
     assert make_batch(windows, np.arange(len(windows))).gaps is None
     network = make_network()
     assert network.gap_edges is None
@@ -196,8 +195,8 @@ def test_answers_are_those_of_summed_vectors(make_timed, timed, user, mean_weigh
     vectors = network.catalogue()
     users = np.array([2, 0, 3, 1])
     indptr, items = timed.gather(users)
-    gaps = gaps_of(timed, users, network.gap_edges)
-    found = network.encode_histories(vectors, indptr, items, None, gaps)
+    times = timed.gather(users, "times")[1]
+    found = network.encode_histories(vectors, indptr, items, None, times)
     for row, user in enumerate(users):
         recent = slice(max(timed.indptr[user], timed.indptr[user + 1] - 5), timed.indptr[user + 1])
         codes = gap_codes(timed.times, timed.indptr, network.gap_edges)[recent]
@@ -216,8 +215,11 @@ def test_answers_are_those_of_summed_vectors(make_timed, timed, user, mean_weigh
                 right = nn.functional.normalize(right)
         torch.testing.assert_close(found[row], right[0], atol=1e-6, rtol=0)
     unknown = network.encode_histories(vectors, indptr, items)
-    zeros = network.encode_histories(vectors, indptr, items, None, np.zeros_like(items))
-    torch.testing.assert_close(unknown, zeros)
+    with torch.no_grad():
+        network.gaps.weight.zero_()
+    torch.testing.assert_close(
+        unknown, network.encode_histories(vectors, indptr, items, None, times)
+    )
     assert not torch.allclose(unknown, found, atol=1e-3)
 
 
@@ -233,25 +235,24 @@ def test_vectors_of_zero_change_nothing(make_timed, make_network, timed):
 
 def test_validation_and_the_weights_of_averages_read_gaps(make_timed, timed):
     network = make_timed()
-    left, holdout = hold_out(timed, 1.0, torch.Generator(), None, network.gap_edges)
+    left, holdout = hold_out(timed, 1.0, torch.Generator(), timed=True)
     able = np.array([0, 1, 2, 4])
-    whole = gap_codes(timed.times, timed.indptr, network.gap_edges)
-    spans = [whole[timed.indptr[u] : timed.indptr[u + 1] - 1] for u in able]
-    assert holdout.gaps.tolist() == np.concatenate(spans).tolist()
-    np.testing.assert_array_equal(gaps_of(left, able, network.gap_edges), holdout.gaps)
+    spans = [timed.times[timed.indptr[u] : timed.indptr[u + 1] - 1] for u in able]
+    assert holdout.times.tolist() == np.concatenate(spans).tolist()
+    np.testing.assert_array_equal(left.gather(able, "times")[1], holdout.times)
     some = _some(holdout, N)
-    assert len(some.gaps) == len(some.items)
+    assert len(some.times) == len(some.items)
     asked = []
     encode = views.padded
 
-    def spy(network, vectors, indptr, items, people=None, gaps=None):
-        asked.append(gaps)
-        return encode(network, vectors, indptr, items, people, gaps)
+    def spy(network, vectors, indptr, items, people=None, times=None):
+        asked.append(times)
+        return encode(network, vectors, indptr, items, people, times)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(views, "padded", spy)
         small = RunOptions(device="cpu", progress=False, inference_batch_size=3)
         validation_ndcg(network, holdout, small)
         choose_weights(network, holdout, (0.0, 0.1), [0])
-    assert np.concatenate(asked[:2]).tolist() == holdout.gaps.tolist()
-    assert asked[2].tolist() == some.gaps.tolist()
+    assert np.concatenate(asked[:2]).tolist() == holdout.times.tolist()
+    assert asked[2].tolist() == some.times.tolist()

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from palate.data.histories import Histories
+from palate.data.moments import Moments
 
 # Windows are sorted by length inside groups of this many batches: little padding, yet random.
 _BUCKET_BATCHES = 16
 #: Share of windows whose lead is left out, each time that windows are cut.
 WITHOUT_LEAD = 0.1
-#: Share of windows whose gaps are unknown, each time that windows are cut.
-WITHOUT_GAPS = 0.1
+#: Share of windows whose times are unknown, each time that windows are cut.
+WITHOUT_TIMES = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Batch:
         True at steps that have a target: an attribute text has one only before a first event.
     gaps : int64 Tensor of shape (n_rows, n_steps), default=None
         Codes of the gaps before the inputs, 0 where unknown and at padding.
+    distances : int64 Tensor of shape (n_rows, n_steps, n_steps), default=None
+        Codes of the distances in time between the inputs, 0 where unknown and at padding.
     """
 
     codes: Tensor
@@ -45,6 +48,7 @@ class Batch:
     weights: Tensor
     scored: Tensor = None  # type: ignore[assignment]
     gaps: Tensor | None = None
+    distances: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.scored is None:
@@ -61,8 +65,8 @@ class Windows:
     """Spans of a flat item array, each of ``length`` inputs followed by one last target.
 
     ``leads`` are codes that stand before the inputs (-1 for none), where there are any; ``opens``
-    tells which windows begin with the first event of a history. ``gaps`` are codes beside the
-    items, where there are any, and ``timed`` tells which windows have them.
+    tells which windows begin with the first event of a history. ``moments`` are what is read of
+    when the events happened, if anything is, and ``timed`` tells of which windows.
     """
 
     items: np.ndarray
@@ -71,7 +75,7 @@ class Windows:
     lengths: np.ndarray
     leads: np.ndarray | None = None
     opens: np.ndarray | None = None
-    gaps: np.ndarray | None = None
+    moments: Moments | None = None
     timed: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -89,7 +93,7 @@ def cut_windows(
     max_length: int,
     generator: torch.Generator,
     leads: np.ndarray | None = None,
-    gaps: np.ndarray | None = None,
+    moments: Moments | None = None,
 ) -> Windows:
     """Cut histories into windows so that each event but a user's first is a target once.
 
@@ -109,8 +113,8 @@ def cut_windows(
     leads : int64 ndarray of shape (n_users,), default=None
         Codes that stand before every window of a history, -1 for none. After one, a first event is
         a target too.
-    gaps : int64 ndarray of shape (n_events,), default=None
-        Codes of the gaps before the events; some windows go without.
+    moments : Moments, default=None
+        What is read of when the events happened; some windows go without.
 
     Returns
     -------
@@ -128,9 +132,9 @@ def cut_windows(
     offset = np.where(piece == 0, 0, first + (piece - 1) * max_length)
     length = np.where(piece == 0, first, np.minimum(max_length, n_targets - offset))
     whole = Windows(histories.items, histories.weights, begin + offset, length)
-    if gaps is not None:
-        timed = torch.rand(len(length), generator=generator).numpy() >= WITHOUT_GAPS
-        whole = replace(whole, gaps=gaps, timed=timed)
+    if moments is not None:
+        timed = torch.rand(len(length), generator=generator).numpy() >= WITHOUT_TIMES
+        whole = replace(whole, moments=moments, timed=timed)
     if leads is None:
         return whole
     led = np.repeat(leads[keep], n_pieces)
@@ -191,14 +195,16 @@ def make_batch(windows: Windows, rows: np.ndarray) -> Batch:
         torch.from_numpy(np.where(mask, windows.items[following], 0)),
         torch.from_numpy(weights),
         torch.from_numpy(scored),
-        _gaps_of(windows, rows, at, mask),
+        *_when(windows, rows, at, mask),
     )
 
 
-def _gaps_of(windows: Windows, rows: np.ndarray, at: np.ndarray, mask: np.ndarray) -> Tensor | None:
-    """Return the codes of the gaps before the inputs that stand at some places."""
-    if windows.gaps is None or windows.timed is None:
-        return None
+def _when(
+    windows: Windows, rows: np.ndarray, at: np.ndarray, mask: np.ndarray
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the codes of the gaps and distances of the inputs that stand at some places."""
+    if windows.moments is None or windows.timed is None:
+        return None, None
     known = mask & windows.timed[rows][:, None]
     known[:, 0] &= windows.sizes[rows] == windows.lengths[rows]  # what leads is no event
-    return torch.from_numpy(np.where(known, windows.gaps[at], 0))
+    return windows.moments.at(at, known)

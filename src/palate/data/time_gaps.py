@@ -4,14 +4,84 @@ from __future__ import annotations
 
 import numpy as np
 
-from palate.data.histories import Histories
-
-#: Code of an event whose gap is not known: the first of a history, or one without a time.
+#: Code of a span that is not known, such as that before the first event of a history.
 UNKNOWN = 0
-#: Code of an event at the very time of the one before it; longer gaps have larger codes.
+#: Code of no time at all; longer spans have larger codes.
 AT_ONCE = 1
 #: Quantiles that part the gaps above zero.
 N_EDGES = 15
+
+
+def elapsed(earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
+    """Return ``later - earlier``, rounded once: float64.
+
+    Parameters
+    ----------
+    earlier, later : datetime64, timedelta64, int64 or float64 ndarrays of one dtype
+        No earlier one above the later one beside it.
+
+    Examples
+    --------
+    >>> elapsed(np.array([-(2**63), 4]), np.array([2**63 - 1, 9])).tolist()
+    [1.8446744073709552e+19, 5.0]
+    """
+    if earlier.dtype.kind != "f":
+        # The distance is positive: as unsigned numbers it is exact, however far.
+        earlier, later = (a.astype(np.int64, copy=False).view(np.uint64) for a in (earlier, later))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (later - earlier).astype(np.float64)
+
+
+def span_edges(spans: np.ndarray, n_edges: int) -> np.ndarray:
+    """Return the spans that part all spans above zero into pieces of equal counts.
+
+    Parameters
+    ----------
+    spans : float64 ndarray
+        What is not finite does not count.
+    n_edges : int
+
+    Returns
+    -------
+    float64 ndarray of shape (n_edges or fewer,)
+        Ascending spans that occur, each once, so that another unit of time parts them alike.
+
+    Examples
+    --------
+    >>> span_edges(np.array([np.nan, 1, 2, 0, 4, 8]), n_edges=3)
+    array([1., 2., 4.])
+    """
+    spans = spans[(spans > 0) & np.isfinite(spans)]
+    if not len(spans):
+        return spans
+    shares = np.arange(1, n_edges + 1) / (n_edges + 1)
+    return np.unique(np.quantile(spans, shares, method="inverted_cdf"))
+
+
+def span_codes(spans: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the codes (...) of spans (...): int64.
+
+    Parameters
+    ----------
+    spans : float64 ndarray
+        NaN where unknown.
+    edges : float64 ndarray of shape (n_edges,)
+        As of :func:`span_edges`; an edge belongs to the piece below it.
+
+    Returns
+    -------
+    int64 ndarray
+        `UNKNOWN` (0), `AT_ONCE` (1), or from 2 to ``n_edges + 2``.
+
+    Examples
+    --------
+    >>> span_codes(np.array([np.nan, 0, 1, 2, 5]), np.array([1.0, 4.0])).tolist()
+    [0, 1, 2, 3, 4]
+    """
+    codes = AT_ONCE + 1 + np.searchsorted(edges, spans)
+    codes[spans == 0] = AT_ONCE
+    codes[np.isnan(spans)] = UNKNOWN
+    return codes
 
 
 def time_gaps(times: np.ndarray, indptr: np.ndarray) -> np.ndarray:
@@ -34,12 +104,8 @@ def time_gaps(times: np.ndarray, indptr: np.ndarray) -> np.ndarray:
     >>> time_gaps(np.array([5, 5, 9, 7]), np.array([0, 3, 4]))
     array([nan,  0.,  4., nan])
     """
-    if times.dtype.kind != "f":
-        # In order, so the distance is positive: as unsigned numbers it is exact, however far.
-        times = times.astype(np.int64, copy=False).view(np.uint64)
     gaps = np.full(len(times), np.nan)
-    with np.errstate(over="ignore"):
-        gaps[1:] = times[1:] - times[:-1]
+    gaps[1:] = elapsed(times[:-1], times[1:])
     gaps[indptr[:-1][np.diff(indptr) > 0]] = np.nan
     return gaps
 
@@ -56,19 +122,14 @@ def gap_edges(times: np.ndarray, indptr: np.ndarray, n_edges: int = N_EDGES) -> 
     Returns
     -------
     float64 ndarray of shape (n_edges or fewer,)
-        Ascending gaps that occur, each once, so that another unit of time parts them alike.
+        As of :func:`span_edges`.
 
     Examples
     --------
     >>> gap_edges(np.array([0, 1, 3, 3, 7, 15]), np.array([0, 6]), n_edges=3)
     array([1., 2., 4.])
     """
-    gaps = time_gaps(times, indptr)
-    gaps = gaps[(gaps > 0) & np.isfinite(gaps)]
-    if not len(gaps):
-        return gaps
-    shares = np.arange(1, n_edges + 1) / (n_edges + 1)
-    return np.unique(np.quantile(gaps, shares, method="inverted_cdf"))
+    return span_edges(time_gaps(times, indptr), n_edges)
 
 
 def gap_codes(times: np.ndarray, indptr: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -79,12 +140,12 @@ def gap_codes(times: np.ndarray, indptr: np.ndarray, edges: np.ndarray) -> np.nd
     times, indptr : ndarrays
         As in :func:`time_gaps`.
     edges : float64 ndarray of shape (n_edges,)
-        As of :func:`gap_edges`; an edge belongs to the piece below it.
+        As of :func:`gap_edges`.
 
     Returns
     -------
     int64 ndarray of shape (n_events,)
-        `UNKNOWN` (0), `AT_ONCE` (1), or from 2 to ``n_edges + 2``.
+        As of :func:`span_codes`.
 
     Examples
     --------
@@ -92,25 +153,4 @@ def gap_codes(times: np.ndarray, indptr: np.ndarray, edges: np.ndarray) -> np.nd
     >>> gap_codes(times, indptr, np.array([1.0, 4.0])).tolist()
     [0, 1, 2, 3, 4, 0]
     """
-    gaps = time_gaps(times, indptr)
-    codes = AT_ONCE + 1 + np.searchsorted(edges, gaps)
-    codes[gaps == 0] = AT_ONCE
-    codes[np.isnan(gaps)] = UNKNOWN
-    return codes
-
-
-def gaps_of(histories: Histories, users: np.ndarray, edges: np.ndarray | None) -> np.ndarray | None:
-    """Return the codes beside the items that `histories` gathers for `users`; None without edges.
-
-    They are made from the times at each call: an event that comes late moves the gap after it.
-
-    Examples
-    --------
-    >>> histories = Histories(np.array([0, 2]), np.array([7, 8]), np.array([1, 4]), n_users=1)
-    >>> gaps_of(histories, np.array([0]), np.array([3.0]))
-    array([0, 2])
-    """
-    if edges is None:
-        return None
-    indptr, times = histories.gather(users, "times")
-    return gap_codes(times, indptr, edges)
+    return span_codes(time_gaps(times, indptr), edges)

@@ -61,7 +61,7 @@ def to_onnx(
         If `rec` is not fitted.
     InvalidParameterError
         If `rec` is no recommender with a network, its ranker is one of your own, it has a
-        re-ranker, or it reads attributes of users or gaps between events, which the graph has no
+        re-ranker, or it reads attributes of users or the times of events, which the graph has no
         input for.
     PersistenceError
         If the folder holds other files, torch cannot trace the user encoder, or what was written
@@ -132,10 +132,12 @@ def _serving_of(rec: Any) -> Serving:
             "rec must be fitted with user_features=None to be written as ONNX; got "
             f"{rec.user_features!r}."
         )
-    if serving.gap_edges is not None:
-        raise InvalidParameterError(
-            "rec must be fitted with time_gaps=False to be written as ONNX; got time_gaps=True."
-        )
+    network = serving.network
+    for name, edges in (("time_gaps", network.gap_edges), ("time_bias", network.bias_edges)):
+        if edges is not None:
+            raise InvalidParameterError(
+                f"rec must be fitted with {name}=False to be written as ONNX; got {name}=True."
+            )
     if serving.reranker is not None and not serving.reranker.changes_nothing:
         raise InvalidParameterError(
             "reranker must be None in fit for a model to be written as ONNX, which holds the first "

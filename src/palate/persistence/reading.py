@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,6 @@ from palate.data.items import ItemTable
 from palate.data.people import People
 from palate.data.vocabulary import Vocabulary
 from palate.defaults import STANDALONE, Settings, fill_spec
-from palate.encoders.user.gaps import GapVectors
 from palate.exceptions import PersistenceError
 from palate.persistence.checksums import CONFIG, check_files, read_config
 from palate.persistence.folder import located
@@ -175,7 +174,10 @@ def _serving(
         people = People(Vocabulary(texts), told["people"].to_numpy(np.int64))
     items, content = read_ids(source / ITEMS, config["items"])
     weights = read_tensors(source / WEIGHTS, mapped=mmap)
-    edges = np.array(config["gap_edges"], np.float64) if "gap_edges" in config else None
+    edges = [
+        np.array(config[name], np.float64) if name in config else None
+        for name in ("gap_edges", "bias_edges")
+    ]
     network = _network(rec, ItemTable(content), weights, people, edges, options, mapped=mmap)
     averages = config.get("averages", (0.0, 0.0))
     network.mean_weight, network.content_weight = map(float, averages)
@@ -212,7 +214,7 @@ def _network(
     table: ItemTable,
     weights: dict[str, Tensor],
     people: People | None,
-    edges: np.ndarray | None,
+    edges: Sequence[np.ndarray | None],
     options: RunOptions,
     *,
     mapped: bool,
@@ -233,8 +235,7 @@ def _network(
         shape = (len(people.texts), items.text_width)
         network.people, network.people_mean = torch.empty(shape), torch.empty(shape[1])
         network.people_spread = torch.empty(())
-    if edges is not None:
-        network.gaps = GapVectors(edges, dim)
+    network.read_times(*edges)
     fill(network, weights, WEIGHTS, mapped=mapped)
     return network.to(options.torch_device).eval()
 

@@ -119,7 +119,8 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
     params["ranker"] = serving.given_ranker
     params["reranker"] = None if serving.reranker is None else serving.reranker.given
     params.pop("options")
-    seed, edges = params.pop("random_state"), serving.gap_edges
+    seed, network = params.pop("random_state"), serving.network
+    edges = {"gap_edges": network.gap_edges, "bias_edges": network.bias_edges}
     return {
         "format": FORMAT,
         "params": {
@@ -127,8 +128,8 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
             "random_state": encode_random_state(seed),
         },
         "settings": asdict(rec.settings_),
-        **({} if edges is None else {"gap_edges": edges.tolist()}),
-        "averages": [serving.network.mean_weight, serving.network.content_weight],
+        **{name: found.tolist() for name, found in edges.items() if found is not None},
+        "averages": [network.mean_weight, network.content_weight],
         "history": serving.learning.records,
         "library": rec._library.__name__,
         "n_fits": serving.learning.n_fits,

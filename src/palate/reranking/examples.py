@@ -30,8 +30,8 @@ class Prefixes:
         Of the targets.
     people : int64 ndarray of shape (n_rows,), default=None
         Codes of attribute texts that stand before the events, -1 for none.
-    gaps : int64 ndarray, default=None
-        Codes of the gaps before `items`.
+    times : ndarray, default=None
+        When `items` were taken.
     """
 
     indptr: np.ndarray
@@ -39,7 +39,7 @@ class Prefixes:
     targets: np.ndarray
     weights: np.ndarray
     people: np.ndarray | None = None
-    gaps: np.ndarray | None = None
+    times: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def last_prefixes(
     n_rows: int,
     generator: torch.Generator,
     people: np.ndarray | None = None,
-    gaps: np.ndarray | None = None,
+    *,
+    timed: bool = False,
 ) -> Prefixes:
     """Take the last events of every user as targets, as many of each as make `n_rows`.
 
@@ -94,8 +95,8 @@ def last_prefixes(
     generator : torch.Generator
     people : int64 ndarray of shape (n_users,), default=None
         Codes of the users' attribute texts, -1 for none.
-    gaps : int64 ndarray of shape (n_events,), default=None
-        Codes of the gaps before the events.
+    timed : bool, default=False
+        Whether the network reads when events happened.
 
     Returns
     -------
@@ -123,11 +124,11 @@ def last_prefixes(
     weights = np.ones(len(at), np.float32) if histories.weights is None else histories.weights[at]
     indptr = np.concatenate([[0], np.cumsum(at - starts)])
     told = None if people is None else people[owners]
-    items, before = (
+    items, times = (
         None if flat is None else np.concatenate([flat[:0], *(flat[span] for span in spans)])
-        for flat in (histories.items, gaps)
+        for flat in (histories.items, histories.times if timed else None)
     )
-    return Prefixes(indptr, items, histories.items[at], weights, told, before)  # type: ignore[arg-type]
+    return Prefixes(indptr, items, histories.items[at], weights, told, times)  # type: ignore[arg-type]
 
 
 def recent_events(indptr: np.ndarray, items: np.ndarray, n_events: int) -> tuple[Tensor, Tensor]:
@@ -188,8 +189,8 @@ def make_examples(
         items, indptr = prefixes.items[span[0] : span[-1]], span - span[0]
         targets = prefixes.targets[start : start + _ROWS]
         told = None if prefixes.people is None else prefixes.people[start : start + _ROWS]
-        gaps = None if prefixes.gaps is None else prefixes.gaps[span[0] : span[-1]]
-        users = network.encode_histories(vectors, indptr, items, told, gaps)
+        times = None if prefixes.times is None else prefixes.times[span[0] : span[-1]]
+        users = network.encode_histories(vectors, indptr, items, told, times)
         rows = np.repeat(np.arange(len(targets)), np.diff(indptr))
         viewed = items != targets[rows]
         exclude = (torch.from_numpy(rows[viewed]), torch.from_numpy(items[viewed]))

@@ -18,7 +18,6 @@ from palate._options import RunOptions
 from palate._random import ModuleSeed, torch_generator
 from palate._validation import warn_caller
 from palate.data.histories import Histories
-from palate.data.time_gaps import gaps_of
 from palate.exceptions import TrainingInterruptedWarning
 from palate.ops.discount import gains_behind
 from palate.reranking.content import content_of
@@ -107,8 +106,8 @@ def learn_reranker(
         dim, width = network.dim, tables.content.shape[1]
         module = copy.deepcopy(before) or spec.build(dim, width, scale)
         module = module.to(tables.vectors.device).requires_grad_(True)
-        gaps = gaps_of(histories, np.arange(histories.n_users), network.gap_edges)
-        prefixes = last_prefixes(histories, spec.n_examples, torch_generator(seed), people, gaps)
+        draw, timed = torch_generator(seed), network.reads_times
+        prefixes = last_prefixes(histories, spec.n_examples, draw, people, timed=timed)
         if not len(prefixes.targets) or not n_epochs:
             return _settled(module, strength=None if before else 0.0), []
         sizes = (spec.n_candidates, spec.n_events)
@@ -121,7 +120,7 @@ def learn_reranker(
 def make_held(spec: Reranker, network: TasteNetwork, tables: Tables, holdout: Holdout) -> Examples:
     """Return the examples of held-out events, by which a correction is chosen."""
     weights = np.ones(len(holdout.targets), np.float32)
-    rows = holdout.indptr, holdout.items, holdout.targets, weights, holdout.people, holdout.gaps
+    rows = holdout.indptr, holdout.items, holdout.targets, weights, holdout.people, holdout.times
     last = Prefixes(*rows)
     sizes = (spec.n_candidates, spec.n_events)
     return make_examples(network, tables.vectors, last, *sizes, dropout=False)

@@ -53,6 +53,8 @@ def check_user_encoder(spec: Any, *, dim: int = 8, random_state: int = 0) -> Non
             _check_bidirectional(network, x, mask)
         if hasattr(network, "last_state"):
             _check_last_state(network, x, mask)
+        if getattr(network, "bias_shape", None) is not None:
+            _check_bias(network, x, mask)
         _check_gradients(copy, dim, x, mask)
 
 
@@ -144,6 +146,29 @@ def _check_last_state(network: Any, x: Tensor, mask: Tensor) -> None:
         found.shape == right.shape and close(found, right),
         "last_state must return the state that the network gives each row's last real event",
     )
+
+
+@torch.no_grad()
+def _check_bias(network: Any, x: Tensor, mask: Tensor) -> None:
+    n_layers, n_heads = network.bias_shape
+    n_rows, n_steps = mask.shape
+    bias = torch.randn(n_layers, n_rows, n_heads, n_steps, n_steps)
+    plain, states = network(x, mask)[mask], network(x, mask, bias)
+    rule(
+        close(network(x, mask, torch.zeros_like(bias))[mask], plain),
+        "a bias of zero must change nothing",
+    )
+    rule(n_steps == 1 or not close(states[mask], plain), "a bias must change the states")
+    later = torch.randn_like(bias).triu(1)
+    rule(
+        close(network(x, mask, bias + later)[mask], states[mask]),
+        "a bias towards later events must change nothing",
+    )
+    if hasattr(network, "last_state"):
+        rule(
+            close(network.last_state(x, mask, bias), at_last(states, mask.sum(1))),
+            "last_state must take the bias as the network does",
+        )
 
 
 def _check_gradients(spec: Any, dim: int, x: Tensor, mask: Tensor) -> None:

@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from palate.data.moments import Moments, moments_of
+from palate.data.time_gaps import UNKNOWN
 from palate.encoders.user.gaps import GapVectors
 from palate.encoders.user.pooled import PooledEncoder
+from palate.encoders.user.time_bias import TimeBias
 from palate.exceptions import InvalidParameterError, MissingContentError
 from palate.ops.evidence import mixed, widened
 from palate.ops.similarity import as_dot_product
@@ -48,6 +51,8 @@ class TasteNetwork(nn.Module):
         :mod:`palate.ops.evidence`. 0, as they are at first, leaves them out.
     gaps : GapVectors or None
         What the time before an event adds to its vector, with `time_gaps`.
+    time_bias : TimeBias or None
+        What the time between two events adds to the attention, with `time_bias`.
     """
 
     seen: Tensor
@@ -73,6 +78,7 @@ class TasteNetwork(nn.Module):
             self.register_buffer(name, None)
         self.people_texts: tuple[str, ...] = ()
         self.gaps: GapVectors | None = None
+        self.time_bias: TimeBias | None = None
 
     def restart_scale(self) -> None:
         """Set the learned temperature to where it starts."""
@@ -83,9 +89,53 @@ class TasteNetwork(nn.Module):
         """What parts the gaps between events; None for a network that does not read them."""
         return None if self.gaps is None else self.gaps.edges
 
+    @property
+    def bias_edges(self) -> np.ndarray | None:
+        """What parts the distances between events; None for a network that does not read them."""
+        return None if self.time_bias is None else self.time_bias.edges
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether it is told when events happened."""
+        return self.gaps is not None or self.time_bias is not None
+
+    def read_times(self, gap_edges: np.ndarray | None, bias_edges: np.ndarray | None) -> None:
+        """Read from now on gaps and distances that such edges part; None for what is not read.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the user encoder's network takes no bias, and distances are to be read.
+        """
+        if gap_edges is not None:
+            self.gaps = GapVectors(gap_edges, self.dim)
+        if bias_edges is not None:
+            shape = self.users.bias_shape
+            if shape is None:
+                raise InvalidParameterError(
+                    "time_bias needs a user encoder whose network takes a bias (with bias_shape), "
+                    f"such as user_encoder='transformer'; got {type(self.users.spec).__name__}."
+                )
+            self.time_bias = TimeBias(bias_edges, *shape)
+
+    def moments(self, times: np.ndarray | None, indptr: np.ndarray) -> Moments | None:
+        """Return what the times of histories one after another tell this network."""
+        return moments_of(times, indptr, self.gap_edges, self.bias_edges)
+
     def timed(self, x: Tensor, gaps: Tensor | None) -> Tensor:
         """Add to the vectors of events (..., dim) those of the gaps before them (...)."""
         return x if self.gaps is None or gaps is None else x + self.gaps(gaps)
+
+    def beside(self, distances: Tensor | None, hidden: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return what the user encoder takes beside vectors and mask: a bias by time, or nothing.
+
+        The time of what is `hidden` (n_rows, n_steps) is hidden too.
+        """
+        if self.time_bias is None or distances is None:
+            return ()
+        if hidden is not None:
+            distances = distances.masked_fill(hidden[:, :, None] | hidden[:, None], UNKNOWN)
+        return (self.time_bias(distances),)
 
     @property
     def room(self) -> int:
@@ -208,7 +258,7 @@ class TasteNetwork(nn.Module):
         indptr: np.ndarray,
         items: np.ndarray,
         people: np.ndarray | None = None,
-        gaps: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> Tensor:
         """Return the user vector of each history: (n_rows, width).
 
@@ -222,10 +272,10 @@ class TasteNetwork(nn.Module):
         people : int64 ndarray of shape (n_rows,), default=None
             Attribute texts that stand before the recent events, -1 for none; a history with one
             may be empty.
-        gaps : int64 ndarray of shape (n_events,), default=None
-            Codes of the gaps before the events; None is unknown for all.
+        times : ndarray of shape (n_events,), default=None
+            When the events happened, read by a network that `reads_times`; None is unknown.
         """
-        histories = vectors, indptr, items, people, gaps
+        histories = vectors, indptr, items, people, times
         if not (self.mean_weight or self.content_weight):
             return states_of(self, *histories)
         return mixed(*views_of(self, *histories), self.mean_weight, self.content_weight)

@@ -113,7 +113,8 @@ class RankingStep(Step):
         targets = batch.targets[batch.scored]
         inputs, items, places, bias = self.look_up(batch.codes, targets)
         inputs = self.network.timed(inputs, batch.gaps)
-        users = self.network.users.prefixes(inputs, batch.mask)[batch.scored]
+        beside = self.network.beside(batch.distances)
+        users = self.network.users.prefixes(inputs, batch.mask, *beside)[batch.scored]
         return self.rank_loss(users, items, places, batch.weights[batch.scored], bias)
 
 
@@ -145,11 +146,12 @@ class PretrainStep(Step):
         targets = batch.codes[hidden]
         inputs, items, places, bias = self.look_up(batch.codes, targets)
         inputs = self.network.timed(inputs, batch.gaps)
-        states = self.network.users.states(self._hide(inputs, hidden), mask)
+        states = self.network.users.states(*self._without(inputs, batch, hidden))
         # Attributes alone have no event that could be hidden.
         loss = self.rank_loss(states[hidden], items, places, None, bias) if len(targets) else 0.0
         views = [
-            self.network.users(self._hide(inputs, self._view(events, last)), mask) for _ in "ab"
+            self.network.users(*self._without(inputs, batch, self._view(events, last)))
+            for _ in "ab"
         ]
         return loss + _CONTRAST_WEIGHT * contrastive_loss(*views)
 
@@ -162,6 +164,11 @@ class PretrainStep(Step):
         last = _last(events) if last is None else last
         # A history hidden whole would look like any other: its last event stays.
         return hidden & ~((hidden == events).all(1, keepdim=True) & last)
+
+    def _without(self, inputs: Tensor, batch: Batch, hidden: Tensor) -> tuple[Tensor, ...]:
+        """Return what the user encoder takes where some events, and when they were, are hidden."""
+        beside = self.network.beside(batch.distances, hidden)
+        return self._hide(inputs, hidden), batch.mask, *beside
 
     def _hide(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         return torch.where(hidden[..., None], self.network.mask_vector, inputs)

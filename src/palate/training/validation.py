@@ -12,7 +12,7 @@ from torch import Tensor
 
 from palate._options import RunOptions
 from palate.data.histories import Histories
-from palate.data.time_gaps import gaps_of
+from palate.data.moments import times_of
 from palate.ops.discount import first_gains, gains_behind
 from palate.ops.similarity import as_dot_product
 from palate.ops.topk import topk
@@ -39,15 +39,15 @@ class Holdout:
     targets : int64 ndarray of shape (n_users,)
     people : int64 ndarray of shape (n_users,), default=None
         Codes of their attribute texts, -1 for none.
-    gaps : int64 ndarray, default=None
-        Codes of the gaps before `items`.
+    times : ndarray, default=None
+        When `items` were taken.
     """
 
     indptr: np.ndarray
     items: np.ndarray
     targets: np.ndarray
     people: np.ndarray | None = None
-    gaps: np.ndarray | None = None
+    times: np.ndarray | None = None
 
 
 def hold_out(
@@ -55,7 +55,8 @@ def hold_out(
     fraction: float,
     generator: torch.Generator,
     people: np.ndarray | None = None,
-    edges: np.ndarray | None = None,
+    *,
+    timed: bool = False,
 ) -> tuple[Histories, Holdout | None]:
     """Take the last event of a random share of the users who have at least three.
 
@@ -69,8 +70,8 @@ def hold_out(
     generator : torch.Generator
     people : int64 ndarray of shape (n_users,), default=None
         Codes of attribute texts, -1 for none.
-    edges : float64 ndarray, default=None
-        What parts the gaps between events, for a network that reads them.
+    timed : bool, default=False
+        Whether the network reads when events happened.
 
     Returns
     -------
@@ -101,8 +102,8 @@ def hold_out(
         n_users=histories.n_users,
     )
     told = None if people is None else people[users]
-    gaps = gaps_of(left, users, edges)
-    return left, Holdout(*left.gather(users), histories.items[at], told, gaps)
+    times = times_of(left, users, timed=timed)
+    return left, Holdout(*left.gather(users), histories.items[at], told, times)
 
 
 class Validation(NamedTuple):
@@ -176,7 +177,7 @@ def whole_gains(network: TasteNetwork, vectors: Tensor, holdout: Holdout) -> Ten
     That is :func:`validation_gains` without the cut after ten, beyond which most events of a few
     users lie: all of them have a say.
     """
-    histories = holdout.indptr, holdout.items, holdout.people, holdout.gaps
+    histories = holdout.indptr, holdout.items, holdout.people, holdout.times
     users = network.encode_histories(vectors, *histories)
     queries, rows = as_dot_product(users, vectors, network.metric)
     targets = torch.from_numpy(holdout.targets).to(rows.device)
@@ -220,8 +221,8 @@ def validation_gains(
         items = holdout.items[span[0] : span[-1]]
         targets = holdout.targets[start : start + size]
         told = None if holdout.people is None else holdout.people[start : start + size]
-        gaps = None if holdout.gaps is None else holdout.gaps[span[0] : span[-1]]
-        users = network.encode_histories(vectors, span - span[0], items, told, gaps)
+        times = None if holdout.times is None else holdout.times[span[0] : span[-1]]
+        users = network.encode_histories(vectors, span - span[0], items, told, times)
         rows = np.repeat(np.arange(len(targets)), np.diff(span))
         viewed = items != targets[rows]
         exclude = (torch.from_numpy(rows[viewed]), torch.from_numpy(items[viewed]))

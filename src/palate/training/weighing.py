@@ -107,7 +107,7 @@ def choose_weights(
     catalogue = unit_norm(vectors), unit_norm(rows[:, vectors.shape[1] :])
     some = _some(holdout, len(vectors))
     gains = []
-    histories = some.indptr, some.items, some.people, some.gaps
+    histories = some.indptr, some.items, some.people, some.times
     views = [unit_norm(view) for view in views_of(network, rows, *histories)]
     places = np.arange(len(some.targets))
     size = users_at_once(len(vectors))
@@ -141,12 +141,12 @@ def _some(holdout: Holdout, n_items: int) -> Holdout:
         users = users[np.linspace(0, len(users) - 1, most).astype(np.int64)]
     spans = [slice(holdout.indptr[u], holdout.indptr[u + 1]) for u in users]
     indptr = np.concatenate([[0], np.cumsum([span.stop - span.start for span in spans])])
-    items, gaps = (
+    items, times = (
         None if flat is None else np.concatenate([flat[span] for span in spans])
-        for flat in (holdout.items, holdout.gaps)
+        for flat in (holdout.items, holdout.times)
     )
     people = None if holdout.people is None else holdout.people[users]
-    return Holdout(indptr, items, holdout.targets[users], people, gaps)  # type: ignore[arg-type]
+    return Holdout(indptr, items, holdout.targets[users], people, times)  # type: ignore[arg-type]
 
 
 def _gains(

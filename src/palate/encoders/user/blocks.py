@@ -32,18 +32,21 @@ class PrenormBlock(nn.Module):
         self.expand, self.contract = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
-        """Return the next states; `visible` tells which steps are real, None is causal."""
-        return self._feed(self._join(x, self._attend(self.norm_attention(x), visible)))
+    def forward(self, x: Tensor, visible: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        """Return the next states; `visible` tells which steps are real, None is causal.
 
-    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        `bias` (n_rows, n_heads, n_steps, n_steps) is added to what step i gives step j.
+        """
+        return self._feed(self._join(x, self._attend(self.norm_attention(x), visible, bias)))
+
+    def last(self, x: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return the next state of each row's last real step: (n_rows, dim).
 
         For a single query q, the product q (W n_j) with the key of step j is (q W) n_j, and the
         weighted sum of the values is the value of the weighted sum: neither keys nor values are
         computed, so a history costs hardly more than one step of it.
         """
-        mixed = self._attend_once(self.norm_attention(x), lengths)
+        mixed = self._attend_once(self.norm_attention(x), lengths, bias)
         return self._feed(self._join(at_last(x, lengths), mixed))
 
     def _join(self, x: Tensor, mixed: Tensor) -> Tensor:
@@ -54,7 +57,7 @@ class PrenormBlock(nn.Module):
         """Add the feed-forward part."""
         return x + self.dropout(self.contract(self._hidden(self.norm_hidden(x))))  # type: ignore[no-any-return]
 
-    def _attend_once(self, normed: Tensor, lengths: Tensor) -> Tensor:
+    def _attend_once(self, normed: Tensor, lengths: Tensor, bias: Tensor | None) -> Tensor:
         n_rows, n_steps, dim = normed.shape
         size = dim // self.n_heads
         to_query, to_key, to_value = self.project_in.weight.view(3, self.n_heads, size, dim)
@@ -62,6 +65,8 @@ class PrenormBlock(nn.Module):
         query = torch.einsum("nd,hsd->nhs", at_last(normed, lengths), to_query) + query_bias
         # The bias of the keys adds the same to all steps, which the softmax takes away.
         scores = torch.einsum("nhs,hsd->nhd", query, to_key) @ normed.transpose(1, 2) / size**0.5
+        if bias is not None:
+            scores = scores + at_last(bias.transpose(1, 2), lengths)
         hidden = torch.arange(n_steps, device=lengths.device) >= lengths[:, None]
         shares = scores.masked_fill(hidden[:, None], -torch.inf).softmax(-1)
         mixed = torch.einsum("nhd,hsd->nhs", shares @ normed, to_value) + value_bias
@@ -70,13 +75,14 @@ class PrenormBlock(nn.Module):
     def _hidden(self, x: Tensor) -> Tensor:
         return F.gelu(self.expand(x))
 
-    def _attend(self, x: Tensor, visible: Tensor | None) -> Tensor:
+    def _attend(self, x: Tensor, visible: Tensor | None, bias: Tensor | None = None) -> Tensor:
         n_rows, n_steps, dim = x.shape
         parts = self.project_in(x).view(n_rows, n_steps, 3, self.n_heads, dim // self.n_heads)
         q, k, v = parts.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=visible, is_causal=visible is None
-        )
+        causal = visible is None and bias is None
+        if bias is not None:
+            visible = bias.masked_fill(~_seen(visible, n_steps, x.device), -torch.inf)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
         return self.project_out(mixed.transpose(1, 2).reshape(n_rows, n_steps, dim))  # type: ignore[no-any-return]
 
 
@@ -141,7 +147,7 @@ class HSTUBlock(nn.Module):
 
     With ``u, v, q, k = silu(norm(x) W)``, step i takes the mean over the steps j that it sees of
     ``silu(q_i k_j + b[|i - j|]) v_j``, normalises it, multiplies it by ``u_i`` and projects it.
-    The bias b is learned for each head and distance.
+    The bias b is learned for each head and distance; one by time may be added to it.
 
     Parameters
     ----------
@@ -151,7 +157,7 @@ class HSTUBlock(nn.Module):
     Notes
     -----
     Zhai et al., "Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for
-    Generative Recommendations", ICML 2024, equations 1 to 3, without their bias by time.
+    Generative Recommendations", ICML 2024, equations 1 to 3.
 
     Examples
     --------
@@ -172,37 +178,45 @@ class HSTUBlock(nn.Module):
         nn.init.xavier_uniform_(self.project_in.weight)
         nn.init.xavier_uniform_(self.project_out.weight)
 
-    def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
-        """Return the next states; `visible` tells which steps are real, None is causal."""
+    def forward(self, x: Tensor, visible: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        """Return the next states, as :meth:`PrenormBlock.forward` does."""
         n_rows, n_steps, dim = x.shape
         parts = F.silu(self.project_in(self.norm_in(x)))
         parts = parts.view(n_rows, n_steps, 4, self.n_heads, dim // self.n_heads)
         u, v, q, k = parts.permute(2, 0, 3, 1, 4)
         steps = torch.arange(n_steps, device=x.device)
         gaps = steps[:, None] - steps
-        seen = (gaps >= 0)[None, None] if visible is None else visible
-        shares = F.silu(q @ k.transpose(-1, -2) + self.bias[:, gaps.abs()])
+        seen = _seen(visible, n_steps, x.device)
+        by_place = self.bias[:, gaps.abs()]
+        shares = F.silu(q @ k.transpose(-1, -2) + (by_place if bias is None else by_place + bias))
         shares = shares * seen / seen.sum(-1, keepdim=True)
         mixed, u = (t.transpose(1, 2).reshape(n_rows, n_steps, dim) for t in (shares @ v, u))
         return x + self.dropout(self.project_out(self.norm_mixed(mixed) * u))  # type: ignore[no-any-return]
 
-    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def last(self, x: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return the next state of each row's last real step: (n_rows, dim)."""
         n_rows, n_steps, dim = x.shape
         shape = (self.n_heads, dim // self.n_heads)
         normed = self.norm_in(x)
-        (for_u, for_v, for_q, for_k), bias = (
-            self.project_in.weight.view(4, dim, dim),
-            self.project_in.bias,
-        )
-        u_bias, v_bias, q_bias, k_bias = bias.view(4, dim)
+        for_u, for_v, for_q, for_k = self.project_in.weight.view(4, dim, dim)
+        u_bias, v_bias, q_bias, k_bias = self.project_in.bias.view(4, dim)
         end = at_last(normed, lengths)
         u, q = F.silu(F.linear(end, for_u, u_bias)), F.silu(F.linear(end, for_q, q_bias))
         v = F.silu(F.linear(normed, for_v, v_bias)).view(n_rows, n_steps, *shape)
         k = F.silu(F.linear(normed, for_k, k_bias)).view(n_rows, n_steps, *shape)
         gaps = lengths[:, None] - 1 - torch.arange(n_steps, device=x.device)
         scores = torch.einsum("nhs,njhs->nhj", q.view(n_rows, *shape), k)
-        shares = F.silu(scores + self.bias[:, gaps.clamp(min=0)].transpose(0, 1))
+        by_place = self.bias[:, gaps.clamp(min=0)].transpose(0, 1)
+        if bias is not None:
+            by_place = by_place + at_last(bias.transpose(1, 2), lengths)
+        shares = F.silu(scores + by_place)
         shares = shares * (gaps >= 0)[:, None] / lengths[:, None, None]
         mixed = torch.einsum("nhj,njhs->nhs", shares, v).reshape(n_rows, dim)
         return at_last(x, lengths) + self.dropout(self.project_out(self.norm_mixed(mixed) * u))  # type: ignore[no-any-return]
+
+
+def _seen(visible: Tensor | None, n_steps: int, device: torch.device) -> Tensor:
+    """Return which step sees which, as a mask over (n_rows, n_heads, n_steps, n_steps)."""
+    if visible is not None:
+        return visible
+    return torch.ones(1, 1, n_steps, n_steps, dtype=torch.bool, device=device).tril()

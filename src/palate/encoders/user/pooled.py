@@ -37,6 +37,14 @@ class PooledEncoder(nn.Module):
         self.encoder = spec.build(dim)
         self.attention = nn.Linear(dim, 1, bias=False) if self.pooling == "attention" else None
 
+    @property
+    def bias_shape(self) -> tuple[int, int] | None:
+        """Layers and heads of the attention that takes a bias; None where the network takes none.
+
+        Methods take it as `bias` (n_layers, n_rows, n_heads, n_steps, n_steps), or nothing.
+        """
+        return getattr(self.encoder, "bias_shape", None)
+
     def fresh(self) -> PooledEncoder:
         """Return another of its kind, as nothing has been learned."""
         return PooledEncoder(self.spec, self.dim)
@@ -69,21 +77,21 @@ class PooledEncoder(nn.Module):
             return attention_prefixes(states, self.attention(states).squeeze(-1))
         return last_prefixes(states)
 
-    def prefixes(self, x: Tensor, mask: Tensor) -> Tensor:
+    def prefixes(self, x: Tensor, mask: Tensor, *bias: Tensor) -> Tensor:
         """Return the user vector after each event: (n_rows, n_steps, dim)."""
-        return self._pool(self.encoder(x, mask))
+        return self._pool(self.encoder(x, mask, *bias))
 
-    def states(self, x: Tensor, mask: Tensor) -> Tensor:
+    def states(self, x: Tensor, mask: Tensor, *bias: Tensor) -> Tensor:
         """Return unpooled states that may look both ways where the network can."""
         both_ways = getattr(self.encoder, "bidirectional", self.encoder)
-        return both_ways(x, mask)  # type: ignore[no-any-return]
+        return both_ways(x, mask, *bias)  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, *bias: Tensor) -> Tensor:
         """Return the user vector of each history: (n_rows, dim)."""
         lengths = mask.sum(1)
         if torch.any(lengths == 0):
             row = int(torch.nonzero(lengths == 0)[0])
             raise ValueError(f"history {row} is empty: it has no user vector.")
         if self.pooling == "last" and not self.training and hasattr(self.encoder, "last_state"):
-            return self.encoder.last_state(x, mask)  # type: ignore[no-any-return, operator]
-        return at_last(self.prefixes(x, mask), lengths)
+            return self.encoder.last_state(x, mask, *bias)  # type: ignore[no-any-return, operator]
+        return at_last(self.prefixes(x, mask, *bias), lengths)

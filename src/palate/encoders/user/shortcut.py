@@ -64,21 +64,26 @@ class Shortcut(nn.Module):
         self.kept_logit = nn.Parameter(torch.tensor(math.log(_START_KEPT / (1 - _START_KEPT))))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    @property
+    def bias_shape(self) -> tuple[int, int] | None:
+        """Layers and heads of the encoder's attention; None where it takes no bias."""
+        return getattr(self.encoder, "bias_shape", None)
+
+    def forward(self, x: Tensor, mask: Tensor, *bias: Tensor) -> Tensor:
         """Return the states: (n_rows, n_steps, dim)."""
-        return self.encoder(x, mask) + self._averages(x)  # type: ignore[no-any-return]
+        return self.encoder(x, mask, *bias) + self._averages(x)  # type: ignore[no-any-return]
 
-    def bidirectional(self, x: Tensor, mask: Tensor) -> Tensor:
+    def bidirectional(self, x: Tensor, mask: Tensor, *bias: Tensor) -> Tensor:
         """Return the encoder's states that look both ways, where it can, without averages."""
-        return getattr(self.encoder, "bidirectional", self.encoder)(x, mask)  # type: ignore[no-any-return]
+        return getattr(self.encoder, "bidirectional", self.encoder)(x, mask, *bias)  # type: ignore[no-any-return]
 
-    def last_state(self, x: Tensor, mask: Tensor) -> Tensor:
+    def last_state(self, x: Tensor, mask: Tensor, *bias: Tensor) -> Tensor:
         """Return the state of each row's last real step: (n_rows, dim)."""
         lengths = mask.sum(1)
         if hasattr(self.encoder, "last_state"):
-            state = self.encoder.last_state(x, mask)  # type: ignore[operator]
+            state = self.encoder.last_state(x, mask, *bias)  # type: ignore[operator]
         else:
-            state = at_last(self.encoder(x, mask), lengths)
+            state = at_last(self.encoder(x, mask, *bias), lengths)
         average = fading_last(unit_norm(self.dropout(x)), lengths, self.kept_logit.sigmoid())
         return state + self._scaled(average)  # type: ignore[no-any-return]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from sklearn.base import BaseEstimator
@@ -142,25 +143,30 @@ class _Transformer(nn.Module):
             if isinstance(block, HSTUBlock):
                 block.widen()
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    @property
+    def bias_shape(self) -> tuple[int, int]:
+        return len(self.blocks), int(self.blocks[0].n_heads)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
         # Padding is on the right, where a causal step never looks: no mask is needed.
-        return self._run(x, None)
+        return self.norm(self._run(x, None, self.blocks, bias))  # type: ignore[no-any-return]
 
-    def bidirectional(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self._run(x, mask[:, None, None, :])
+    def bidirectional(self, x: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.norm(self._run(x, mask[:, None, None, :], self.blocks, bias))  # type: ignore[no-any-return]
 
-    def last_state(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = self._enter(x)
-        for block in self.blocks[:-1]:
-            x = block(x, None)
-        return self.norm(self.blocks[-1].last(x, mask.sum(1)))  # type: ignore[no-any-return, operator]
+    def last_state(self, x: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
+        x = self._run(x, None, self.blocks[:-1], bias)
+        last = self.blocks[-1].last(x, mask.sum(1), None if bias is None else bias[-1])  # type: ignore[operator]
+        return self.norm(last)  # type: ignore[no-any-return]
 
     def _enter(self, x: Tensor) -> Tensor:
         entered = torch.add(self.positions[: x.shape[1]], x, alpha=x.shape[-1] ** 0.5)
         return self.dropout(entered)  # type: ignore[no-any-return]
 
-    def _run(self, x: Tensor, visible: Tensor | None) -> Tensor:
+    def _run(
+        self, x: Tensor, visible: Tensor | None, blocks: Iterable[nn.Module], bias: Tensor | None
+    ) -> Tensor:
         x = self._enter(x)
-        for block in self.blocks:
-            x = block(x, visible)
-        return self.norm(x)  # type: ignore[no-any-return]
+        for layer, block in enumerate(blocks):
+            x = block(x, visible, None if bias is None else bias[layer])
+        return x
