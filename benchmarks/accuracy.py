@@ -7,7 +7,8 @@ text). Each user's last event is the test; every item with an event is ranked. N
 encoder is set: the estimator's defaults follow the data, and hold out the last training event of a
 tenth of the users to choose the best epoch. ``--params '{"validation_fraction": 1.0}'`` holds out
 that of every user, which is then never trained on, as in the published tables. Each model runs in
-a process of its own, whose peak memory is printed.
+a process of its own, whose peak memory is printed. ``--ask '{"trend_weight": 0.02}' ...`` asks the
+fitted models again with parameters of `recommend`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--params", type=json.loads, default={}, help="JSON of Recommender params")
+    parser.add_argument("--ask", nargs="+", type=json.loads, default=[], help="JSON for recommend")
     parser.add_argument("--log", action="store_true", help="print each epoch to stderr")
     parser.add_argument("--child", choices=MODELS, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -61,10 +63,12 @@ def main() -> None:
             f"{row['epochs']:8d}{row['epoch_seconds']:9.1f}{row['seconds']:8.0f}{row['peak_mb']:9.0f}",
             flush=True,
         )
+        for asked, (hr, ndcg) in row["asked"].items():
+            print(f"{'':12}{hr:8.4f}{ndcg:9.4f}  {asked}", flush=True)
     print("* with viewed items left in (filter_viewed=False)")
 
 
-def measure(args: argparse.Namespace) -> dict[str, float]:
+def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Fit and score one model."""
     import torch
 
@@ -100,11 +104,21 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     }
     return {
         **scores,
+        "asked": {json.dumps(ask): asked_anew(model, test, ask) for ask in args.ask},
         "seconds": seconds,
         "epochs": len(history),
         "epoch_seconds": sum(r["seconds"] for r in history) / max(1, len(history)),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def asked_anew(model: Any, test: Any, ask: dict[str, Any]) -> tuple[float, float]:
+    """Return HR@10 and NDCG@10 of what the model recommends when asked in a way."""
+    from palate.metrics import evaluate
+
+    table = model.recommend(test["user_id"], k=10, **ask)
+    found = evaluate(table, test, metrics=["hr", "ndcg"])
+    return found["hr@10"], found["ndcg@10"]
 
 
 def log_epoch(record: Any) -> None:
