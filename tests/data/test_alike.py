@@ -94,3 +94,8 @@ def test_what_no_file_could_hold_beside_the_old_is_refused(old, new, rest):
     with pytest.raises(InvalidInputError) as caught:
         as_before(old, new, "c")
     assert str(caught.value).startswith(MUST + rest)
+
+
+def test_an_empty_column_may_be_filled_with_anything():
+    found = as_before(pd.Series([np.nan, np.nan]), objects("hand made", None), "c")
+    assert found.tolist() == ["hand made", None]

@@ -43,14 +43,20 @@ def as_before(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
     kind = getattr(old.dtype, "kind", "O")
     if kind in "Mm":
         return _checked(old, new, name, _as_times(old, new))
+    known = _known(old)
+    if kind in "fO" and not len(known) and not isinstance(old.dtype, pd.CategoricalDtype):
+        return new  # of an empty column, nothing is known but that a file made floats of it
     if kind in "iuf":
         return _checked(old, new, name, _as_numbers(new))
-    if kind == "O" and not len(old.dropna()) and not isinstance(old.dtype, pd.CategoricalDtype):
-        return new
-    known = old.dropna().head(_ENOUGH)
     kinds = {_kind_of(value) for value in known if not _is_empty_list(value)} - {""}
     made = _of_kind(old, new, name, *kinds) if len(kinds) == 1 else new
     return _checked_writable(old, made, name)
+
+
+def _known(old: pd.Series) -> pd.Series:
+    """Return some values that are not missing, of the first ones if there are any."""
+    first = old.iloc[:_ENOUGH].dropna()
+    return first if len(first) else old.dropna().head(_ENOUGH)
 
 
 def _kind_of(value: Any) -> str:
@@ -111,7 +117,7 @@ def number_as_text(value: Any) -> str:
 
 def _checked_writable(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
     """Return new values, unless no file could hold one of them beside the old ones."""
-    known = old.dropna().head(_ENOUGH).astype(object)
+    known = _known(old).astype(object)
     if is_writable(pd.concat([known, new.astype(object)], ignore_index=True)):
         return new
     fits = (is_writable(pd.concat([known, new.iloc[[row]]])) for row in range(len(new)))
@@ -223,7 +229,7 @@ def _checked(old: pd.Series, new: pd.Series, name: str, made: pd.Series) -> pd.S
 
 
 def _unlike(old: pd.Series, new: pd.Series, name: str, row: int) -> InvalidInputError:
-    known = old.dropna()
+    known = _known(old)
     example = f", such as {shown(known.iloc[0])}" if len(known) else ""
     return InvalidInputError(
         f"column {name!r} of items must hold values like those of the items learned before"
