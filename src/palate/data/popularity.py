@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 
 from palate.data.coded import CodedEvents
 from palate.data.histories import Histories
@@ -193,7 +194,7 @@ def choose_half_life(events: CodedEvents, n_items: int) -> float | None:
     span = float(times.max() - times.min())
     if span <= 0 or (firsts == times.min()).mean() >= _ONE_START:
         return None
-    order = np.argsort(times, kind="stable")
+    order = _latest_last(times, int((1 - _JUDGED_SHARE) * len(times)))
     items, ages = events.items[order], times[order] - times.max()
     candidates = [None, *(span * share for share in _SHARES)]
     scores = [_predicts(items, ages, life, n_items) for life in candidates]
@@ -207,12 +208,29 @@ def _predicts(items: np.ndarray, ages: np.ndarray, life: float | None, n_items: 
     gain = np.zeros(n_items)
     found = 0.0
     for start, stop in pairwise(edges.tolist()):
-        best = np.argsort(-counts, kind="stable")[:_TOP]
+        best = _largest(counts, _TOP)
         gain[best] = first_gains(len(best))
         found += float(gain[items[start:stop]].sum())
         gain[best] = 0
         counts += np.bincount(items[start:stop], faded[start:stop], n_items)
     return found
+
+
+def _latest_last(times: np.ndarray, n_first: int) -> np.ndarray:
+    """Return places by time from place `n_first` on; what comes before that is in any order."""
+    cut = np.partition(times, n_first)[n_first]
+    late = np.flatnonzero(times >= cut)
+    return np.concatenate(
+        [np.flatnonzero(times < cut), late[np.argsort(times[late], kind="stable")]]
+    )
+
+
+def _largest(counts: np.ndarray, k: int) -> np.ndarray:
+    """Return the places of the `k` largest counts, equal ones in order."""
+    # numpy's partition is slow where most counts are equal.
+    least = torch.from_numpy(counts).topk(min(k, len(counts))).values[-1].item()
+    at = np.flatnonzero(counts >= least)
+    return at[np.argsort(-counts[at], kind="stable")[:k]]
 
 
 def _passed(times: np.ndarray, origin: Any) -> np.ndarray:
