@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate.data.alike import as_before
+from palate.data.alike import as_before, of_one_type
 from palate.exceptions import InvalidInputError
 
 DAY = datetime.date(2024, 1, 1)
@@ -99,3 +99,17 @@ def test_what_no_file_could_hold_beside_the_old_is_refused(old, new, rest):
 def test_an_empty_column_may_be_filled_with_anything():
     found = as_before(pd.Series([np.nan, np.nan]), objects("hand made", None), "c")
     assert found.tolist() == ["hand made", None]
+
+
+def test_a_column_of_one_type_is_left_alone():
+    for cells in (["a", None, "b"], [["a"], ["b", "c"], None], [np.zeros(3), np.ones(3), None]):
+        column = objects(*cells)
+        assert of_one_type(column) is column
+
+
+def test_a_column_of_several_types_becomes_one():
+    nothing = [None, np.nan, pd.NA]
+    made = of_one_type(objects({"b", "a"}, "c", [], ("d", 2.0), np.array(["e"]), *nothing))
+    assert made.tolist() == [["a", "b"], ["c"], [], ["d", "2"], ["e"], None, None, None]
+    assert of_one_type(objects([1, 2.5], (3,), 4)).tolist() == [[1, 2.5], [3], [4]]
+    assert of_one_type(objects("a", 7.0, np.nan, True)).tolist()[:2] == ["a", "7"]

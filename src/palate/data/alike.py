@@ -19,6 +19,8 @@ _ENOUGH = 1_000
 _NUMBERS = (int, float, Decimal, np.number)
 #: What a cell of several labels may be.
 LISTS = (list, tuple, np.ndarray, set, frozenset)
+_IN_ORDER = (list, tuple, np.ndarray)
+_NOTHING = (float, np.floating, type(None), type(pd.NA), type(pd.NaT))
 
 
 def as_before(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
@@ -157,15 +159,33 @@ def of_one_type(values: pd.Series) -> pd.Series:
         return values
     types = set(map(type, values))
     if not any(issubclass(kind, LISTS) for kind in types):
-        mixed = str in types and any(issubclass(kind, _NUMBERS) for kind in types)
-        return (
-            values.map(partial(_brought_to, kind="text"), na_action="ignore") if mixed else values
-        )
+        if not _mix(types):
+            return values
+        return values.map(partial(_brought_to, kind="text"), na_action="ignore")
+    mix = _mix(_types_inside(values))
+    if not mix and all(issubclass(kind, (*_IN_ORDER, *_NOTHING)) for kind in types):
+        return values
     rows = [None if is_missing(value) else _listed(value) for value in values]
-    parts = [part for row in rows for part in row or [] if not is_missing(part)]
-    if any(isinstance(part, str) for part in parts):
-        rows = [row and _as_texts(row) for row in rows]
+    rows = [row and _as_texts(row) for row in rows] if mix else rows
     return pd.Series(rows, index=values.index, dtype=object)
+
+
+def _mix(types: set[type]) -> bool:
+    """Tell whether there are texts and numbers; a missing value may be a number."""
+    return any(issubclass(kind, str) for kind in types) and any(
+        issubclass(kind, _NUMBERS) for kind in types
+    )
+
+
+def _types_inside(values: pd.Series) -> set[type]:
+    """Return the types of what cells hold, lists or not; arrays of numbers are not read."""
+    types: set[type] = set()
+    for value in values:
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "OUST":
+            types.add(value.dtype.type)
+        else:
+            types.update(map(type, value if isinstance(value, LISTS) else [value]))
+    return types
 
 
 def _as_texts(values: list[Any]) -> list[Any]:
