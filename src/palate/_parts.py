@@ -122,12 +122,14 @@ class NamedPartsMixin:
 
     def set_params(self, **params: Any) -> Any:
         """Set parameters; ``user_encoder__n_layers=3`` works on a named part too."""
-        before = {**vars(self)}
+        parts = [part for part in self.get_params().values() if hasattr(part, "get_params")]
+        before = [(part, {**vars(part)}) for part in (self, *parts) if not isinstance(part, type)]
         try:
             return self._set_params(params)
         except Exception:
-            vars(self).clear()
-            vars(self).update(before)
+            for part, values in before:
+                vars(part).clear()
+                vars(part).update(values)
             raise
 
     def _set_params(self, params: dict[str, Any]) -> Any:

@@ -66,6 +66,8 @@ class HistoryEncoder(
     array([2, 4])
     """
 
+    _numbered: bool | None = None
+
     def __init__(
         self,
         user_encoder: Any = "transformer",
@@ -147,7 +149,12 @@ class HistoryEncoder(
             If a history is empty or names an item without a vector.
         """
         check_is_fitted(self)
-        return np.asarray(self.recommender_.transform(_histories(X, self._numbered)))
+        return np.asarray(self.recommender_.transform(_histories(X, self._is_numbered())))
+
+    def _is_numbered(self) -> bool:
+        if self._numbered is None:  # a pickle made before that was kept
+            return not isinstance(self.item_vectors, pd.DataFrame)
+        return self._numbered
 
     @property
     def _n_features_out(self) -> int:

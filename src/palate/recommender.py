@@ -795,7 +795,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
+        state = {"time_bias": False, **state}  # pickles may be older than a parameter
         if isinstance(state.get("_library"), str):
             state["_library"] = library_named(state["_library"])
             state["_lock"] = ForkedLock()

@@ -101,8 +101,9 @@ class Serving:
         What `user_features` tells of each user.
     reranker : FittedReranker or None
         The second stage.
-    given_ranker : str or Ranker
-        The parameter that `ranker` was made from: set_params may change it later.
+    given_ranker : str, Ranker or None
+        The parameter that `ranker` was made from: set_params may change it later. None where a
+        pickle does not tell.
     """
 
     users: Vocabulary
@@ -115,7 +116,7 @@ class Serving:
     learning: Learning
     people: People | None = None
     reranker: FittedReranker | None = None
-    given_ranker: Any = "exact"
+    given_ranker: Any = None
 
     @cached_property
     def popularity(self) -> Popularity:

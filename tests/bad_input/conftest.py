@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -89,6 +90,8 @@ def refused(before: dict[int, dict[str, Any]], record_property: Any) -> Iterator
         for model in models:
             if id(model) not in before:
                 before[id(model)] = fingerprint(model)
+                # The number of a model that is gone may be given to another.
+                weakref.finalize(model, before.pop, id(model), None)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # nothing is said in passing
             warnings.filterwarnings("ignore", "X does not have valid feature names")

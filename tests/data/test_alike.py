@@ -5,9 +5,10 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from palate.data.alike import as_before, of_one_type
+from palate.data.alike import as_before, is_writable, of_one_type
 from palate.exceptions import InvalidInputError
 
 DAY = datetime.date(2024, 1, 1)
@@ -113,3 +114,49 @@ def test_a_column_of_several_types_becomes_one():
     assert made.tolist() == [["a", "b"], ["c"], [], ["d", "2"], ["e"], None, None, None]
     assert of_one_type(objects([1, 2.5], (3,), 4)).tolist() == [[1, 2.5], [3], [4]]
     assert of_one_type(objects("a", 7.0, np.nan, True)).tolist()[:2] == ["a", "7"]
+
+
+def test_decimals_and_whole_numbers_are_decimals():
+    mixed = of_one_type(objects(Decimal("1.5"), 1, None))
+    assert mixed.tolist() == [Decimal("1.5"), Decimal(1), None]
+    assert {type(value) for value in mixed[:2]} == {Decimal}
+
+
+def test_texts_beside_bytes_cannot_be_written():
+    assert not is_writable(objects(b"a", "a"))
+    assert not is_writable(objects([b"a"], ["a"]))
+    assert is_writable(objects(b"a", None))
+
+
+def test_lists_of_times_are_lists_whatever_a_file_makes_of_them():
+    day = pd.Timestamp("2024-01-01")
+    read = of_one_type(objects(np.array([day.to_datetime64()]), None))
+    assert read.tolist() == [[day], None]
+    assert as_before(read, objects([day]), "c").tolist() == [[day]]
+
+
+def test_lists_of_arrow_are_objects():
+    column = pd.Series([["a"], ["b"]], dtype=pd.ArrowDtype(pa.list_(pa.string())))
+    assert of_one_type(column).dtype == object
+
+
+def test_arrays_are_taken_as_they_are():
+    array = np.ones(3)
+    assert as_before(objects(np.zeros(3)), objects(array), "c")[0] is array
+
+
+def test_empty_lists_say_nothing_of_what_others_hold():
+    old = objects(*[[]] * 1_200, ["x"])
+    assert as_before(old, objects([5], "y"), "c").tolist() == [["5"], ["y"]]
+    assert as_before(old[:9], objects("y"), "c").tolist() == [["y"]]
+
+
+def test_a_column_of_kinds_without_a_rule_takes_its_own():
+    old = objects(DAY, pd.Timestamp("2024-01-02 05:00"))
+    assert as_before(old, old, "c") is old
+
+
+def test_the_first_row_that_does_not_fit_is_named():
+    old, new = objects(*[{"a": 1}] * 9), objects(*[{"a": 2}] * 700, "z", *[{"a": 3}] * 200)
+    with pytest.raises(InvalidInputError, match=r"row 700 holds 'z'\.$"):
+        as_before(old, new, "c")

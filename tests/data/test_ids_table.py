@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from palate.data.ids_table import read_ids, write_ids
+from palate.data.tagged_ids import tag, untag
 from palate.data.vocabulary import as_id_array
 from palate.exceptions import PersistenceError
 
@@ -86,3 +87,10 @@ def test_times_with_a_zone_and_decimals_come_back(tmp_path):
     ids = as_id_array([*times, times[1].tz_localize(None), Decimal("1.50")])
     back, _ = read_ids(path, write_ids(path, ids))
     assert [repr(value) for value in back] == [repr(value) for value in ids]
+
+
+def test_a_zone_without_a_name_that_is_known_keeps_its_offset():
+    zone = datetime.timezone(datetime.timedelta(hours=1), "my zone")
+    time = pd.Timestamp("2024-01-01", tz=zone)
+    assert untag(tag(time)) == time
+    assert untag(tag(time)).utcoffset() == datetime.timedelta(hours=1)

@@ -144,3 +144,15 @@ def test_moments_hold_what_is_read_and_no_more():
     assert moments_of(times[:0], np.array([0, 0]), by_gap, by_distance) is None
     assert time_edges(Histories(indptr, np.arange(5), n_users=2), True, 3) == (None, None)
     assert Moments().at(np.zeros((2, 3), int), np.ones((2, 3), bool)) == (None, None)
+
+
+def test_histories_of_equal_length_all_have_a_say():
+    n = 4_000
+    times = np.sort(np.random.default_rng(0).integers(0, 10**6, (n, 2)), axis=1).ravel()
+    indptr = np.arange(0, 2 * n + 1, 2)
+    exact = module.distance_edges(times, indptr, 50)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MOST_EVENTS", n)  # every second event is the first of a history
+        some = module.distance_edges(times, indptr, 50)
+    assert len(some) == len(exact) == module.N_EDGES
+    np.testing.assert_allclose(some, exact, rtol=0.2)

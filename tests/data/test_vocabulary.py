@@ -217,3 +217,12 @@ def test_days_stay_days():
 def test_a_truth_value_is_no_number_wherever_the_number_stands():
     vocabulary = Vocabulary(np.arange(5, 105)).extend(np.array([1]))
     assert vocabulary.codes(np.array([True, 1], dtype=object)).tolist() == [-1, 100]
+
+
+@pytest.mark.parametrize("late", [2.0**60, True, np.float64(2**53)])
+def test_what_was_added_is_found_however_odd_beside_whole_numbers(late):
+    ids = np.array([late], dtype=object)
+    grown = Vocabulary(np.arange(40)).extend(ids)
+    assert grown.codes(ids).tolist() == [40]
+    assert grown.extend(ids) is grown
+    assert grown.codes(np.array([1, 0, "x"], dtype=object)).tolist() == [1, 0, -1]

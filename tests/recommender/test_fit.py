@@ -569,8 +569,9 @@ def test_histories_are_known_as_lists_without_asking_every_library(
 
 
 def test_parameters_are_set_together_or_not_at_all() -> None:
-    model = Recommender(epochs=3)
+    model = Recommender(TransformerEncoder(n_layers=1), epochs=3)
     before = model.get_params(deep=False)
     with pytest.raises(ValueError, match="bogus"):
-        model.set_params(epochs=7, ranker__bogus=1)
+        model.set_params(epochs=7, user_encoder__n_layers=2, ranker__bogus=1)
     assert model.get_params(deep=False) == before
+    assert model.user_encoder.n_layers == 1

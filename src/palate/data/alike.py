@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from palate.data.checks import EXACT_FLOAT, shown
 from palate.exceptions import InvalidInputError
@@ -50,15 +51,19 @@ def as_before(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
         return new  # of an empty column, nothing is known but that a file made floats of it
     if kind in "iuf":
         return _checked(old, new, name, _as_numbers(new))
-    kinds = {_kind_of(value) for value in known if not _is_empty_list(value)} - {""}
-    made = _of_kind(old, new, name, *kinds) if len(kinds) == 1 else new
+    kinds = {_kind_of(value) for value in known}
+    made = new if len(kinds) != 1 or kinds == {""} else _of_kind(old, new, name, *kinds)
     return _checked_writable(old, made, name)
 
 
 def _known(old: pd.Series) -> pd.Series:
-    """Return some values that are not missing, of the first ones if there are any."""
-    first = old.iloc[:_ENOUGH].dropna()
-    return first if len(first) else old.dropna().head(_ENOUGH)
+    """Return some of the values, the first ones if any of these tells what a column holds."""
+    for some in (old.iloc[:_ENOUGH], old):
+        there = some.dropna()
+        telling = there[[not _is_empty_list(value) for value in there]]
+        if len(telling):
+            return telling.head(_ENOUGH)
+    return there.head(_ENOUGH)
 
 
 def _kind_of(value: Any) -> str:
@@ -89,8 +94,9 @@ def _of_kind(old: pd.Series, new: pd.Series, name: str, kind: str) -> pd.Series:
 def _brought_to(value: Any, kind: str) -> Any:
     """Return a value as one of a kind where that is plain, else as it is."""
     if kind.startswith("list"):
-        value = _listed(value)
-        return _as_texts(value) if kind == "list of texts" else value
+        value = value if isinstance(value, _IN_ORDER) else _listed(value)
+        mixed = kind == "list of texts" and _kind_of(value) == "list"
+        return _as_texts(value) if mixed else value
     if kind == "day":
         return _as_day(value)
     if isinstance(value, bool) or not isinstance(value, _NUMBERS):
@@ -122,8 +128,14 @@ def _checked_writable(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
     known = _known(old).astype(object)
     if is_writable(pd.concat([known, new.astype(object)], ignore_index=True)):
         return new
-    fits = (is_writable(pd.concat([known, new.iloc[[row]]])) for row in range(len(new)))
-    raise _unlike(old, new, name, next((row for row, fit in enumerate(fits) if not fit), 0))
+    fit, n = 0, len(new)  # so many first rows can be written, and so many cannot
+    while n - fit > 1:
+        middle = (fit + n) // 2
+        if is_writable(pd.concat([known, new.iloc[:middle].astype(object)])):
+            fit = middle
+        else:
+            n = middle
+    raise _unlike(old, new, name, fit)
 
 
 def is_writable(values: pd.Series) -> bool:
@@ -134,19 +146,23 @@ def is_writable(values: pd.Series) -> bool:
     >>> is_writable(pd.Series(["a", None])), is_writable(pd.Series(["a", 5]))
     (True, False)
     """
+    types = _types_inside(values) if values.dtype == object else set()
+    if {str, bytes} <= types:  # a file would make bytes of all
+        return False
     try:
-        kind = pa.Table.from_pandas(pd.DataFrame({"column": values})).schema.types[0]
+        table = pa.Table.from_pandas(pd.DataFrame({"column": values}), preserve_index=False)
+        pq.write_table(table.slice(0, 1), pa.BufferOutputStream())
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return False
-    coded = pa.types.is_dictionary(kind)
+    coded = pa.types.is_dictionary(kind := table.schema.types[0])
     return not (coded and isinstance(kind.value_type, pa.BaseExtensionType))
 
 
 def of_one_type(values: pd.Series) -> pd.Series:
     """Return a column of objects as values of one type, where that is plain; else as it is.
 
-    Numbers among texts become texts. Where some cells are lists, all are: a set becomes a list in
-    order, and what stands alone a list of its own.
+    Numbers among texts become texts, and beside decimals decimals. Where some cells are lists, all
+    are: a set becomes a list in order, and what stands alone a list of its own.
 
     Examples
     --------
@@ -155,19 +171,27 @@ def of_one_type(values: pd.Series) -> pd.Series:
     >>> of_one_type(pd.Series(["a", 2.0])).tolist()
     ['a', '2']
     """
+    if isinstance(values.dtype, pd.ArrowDtype) and pa.types.is_nested(values.dtype.pyarrow_dtype):
+        values = values.astype(object)  # pandas cannot read the names of such types in a file
     if values.dtype != object:
         return values
     types = set(map(type, values))
     if not any(issubclass(kind, LISTS) for kind in types):
-        if not _mix(types):
+        if not _mix(types) and not (Decimal in types and len(types - {type(None)}) > 1):
             return values
-        return values.map(partial(_brought_to, kind="text"), na_action="ignore")
+        kind = "text" if any(issubclass(kind, str) for kind in types) else "decimal"
+        return values.map(partial(_brought_to, kind=kind), na_action="ignore")
     mix = _mix(_types_inside(values))
-    if not mix and all(issubclass(kind, (*_IN_ORDER, *_NOTHING)) for kind in types):
+    plain = all(issubclass(kind, (*_IN_ORDER, *_NOTHING)) for kind in types)
+    if plain and not mix and not any(_holds_times(value) for value in values):
         return values
     rows = [None if is_missing(value) else _listed(value) for value in values]
     rows = [row and _as_texts(row) for row in rows] if mix else rows
     return pd.Series(rows, index=values.index, dtype=object)
+
+
+def _holds_times(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "mM"
 
 
 def _mix(types: set[type]) -> bool:
@@ -199,6 +223,8 @@ def _as_texts(values: list[Any]) -> list[Any]:
 def _listed(value: Any) -> list[Any]:
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
+    if _holds_times(value):  # a file gives back such arrays for lists
+        return pd.Index(value).astype(object).tolist()
     return list(value) if isinstance(value, LISTS) else [value]
 
 

@@ -112,7 +112,7 @@ class ItemTable:
                 kinds = ", ".join(sorted({type(value).__name__ for value in values}))
                 raise InvalidInputError(
                     f"column {name!r} of items must hold values of one type that a file can hold, "
-                    f"so that the model can be saved; it holds {kinds}."
+                    f"so that the model can be saved, or be left out; it holds {kinds}."
                 )
 
     def concatenate(self, other: ItemTable) -> ItemTable:

@@ -14,14 +14,20 @@ from palate.exceptions import PersistenceError
 
 
 def _write_timestamp(time: Any) -> str:
-    return f"{time.isoformat()} {time.tz}"
+    import pandas as pd
+
+    try:
+        zone = str(time.tz) if pd.Timestamp(time).tz_convert(str(time.tz)) == time else None
+    except (LookupError, TypeError, ValueError):  # no zone, or none of a name that is known
+        zone = None
+    return f"{time.isoformat()} {zone}"
 
 
 def _read_timestamp(written: str) -> Any:
     """Read a time with nanoseconds and the name of its zone, where it has one."""
     import pandas as pd  # readers of exports need it for such ids alone
 
-    time, zone = written.split(" ")
+    time, zone = written.split(" ", 1)
     return pd.Timestamp(time) if zone == "None" else pd.Timestamp(time).tz_convert(zone)
 
 

@@ -64,13 +64,24 @@ def distance_edges(
     array([1., 2., 3., 4.])
     """
     starts = np.repeat(indptr[:-1], np.diff(indptr))
-    ends = np.arange(len(times))[:: -(-len(times) // MOST_EVENTS) or 1]
+    ends = _some(len(times), MOST_EVENTS)
     spans, apart = [np.empty(0)], 1
     while apart < min(max_length, len(times)):
         later = ends[ends - apart >= starts[ends]]
         spans.append(elapsed(times[later - apart], times[later]))
         apart *= 2
     return span_edges(np.concatenate(spans), n_edges)
+
+
+def _some(n: int, most: int) -> np.ndarray:
+    """Return rising numbers below `n`, all of them or about `most`: one drawn of each stretch.
+
+    Every so-manieth event would be the same event of each history where these are equally long.
+    """
+    stretch = -(-n // most) or 1
+    firsts = np.arange(0, n, stretch)
+    drawn = firsts + np.random.default_rng(0).integers(stretch, size=len(firsts))
+    return drawn[drawn < n]
 
 
 def distance_codes(times: np.ndarray, known: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -80,6 +80,7 @@ class Vocabulary:
         # Builds the hash now: while pandas builds it, another thread may find half of it.
         self._base.get_indexer(self._base[:1])
         self._tail: dict[Any, int] = {}
+        self._truths: frozenset[int] = frozenset()
         self._array = array
 
     def __len__(self) -> int:
@@ -108,12 +109,17 @@ class Vocabulary:
             found = self._base.get_indexer(_index(array)).astype(np.int64)
         except TypeError as error:
             raise InvalidInputError(f"ids must be hashable scalars; {error}.") from error
-        rounded = _only_rounded(array, kind)
-        found[rounded] = -1
+        found[_only_rounded(array, kind)] = -1
         if self._tail:
-            for row in np.flatnonzero((found < 0) & ~rounded):
-                found[row] = self._tail.get(array[row], -1)
+            for row in np.flatnonzero(found < 0):
+                found[row] = self._tail_code(array[row])
         return found
+
+    def _tail_code(self, value: Any) -> int:
+        """Return the code of an id in the tail, -1 for none; a truth value is no number there."""
+        code = self._tail.get(value, -1)
+        is_truth = isinstance(value, (bool, np.bool_))
+        return code if code < 0 or is_truth == (code in self._truths) else -1
 
     def ids(self, codes: Any) -> np.ndarray:
         """Return the ids of codes, of any shape, in the ids' own dtype."""
@@ -131,7 +137,10 @@ class Vocabulary:
             grown._base = self._base
             start = len(self)
             # Scalars of the array, not `tolist`, which turns datetimes into bare integers.
-            grown._tail = {**self._tail, **{v: start + i for i, v in enumerate(new)}}
+            added = {v: start + i for i, v in enumerate(new)}
+            grown._tail = {**self._tail, **added}
+            truths = (code for v, code in added.items() if isinstance(v, (bool, np.bool_)))
+            grown._truths = self._truths | frozenset(truths)
             grown._array = self._array
             return grown
         grown.__init__(_join(self.array, new))  # type: ignore[misc]

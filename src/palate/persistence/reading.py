@@ -19,6 +19,7 @@ from palate._parts import decode_value, resolve_items, resolve_part
 from palate._results import library_named
 from palate._threads import ForkedLock, torch_threads
 from palate._validation import check_choice
+from palate.data.alike import of_one_type
 from palate.data.coded import CodedEvents
 from palate.data.histories import Histories
 from palate.data.ids_table import read_ids
@@ -172,7 +173,8 @@ def _serving(
     if "people" in config:
         texts, _ = read_ids(source / PEOPLE, config["people"])
         people = People(Vocabulary(texts), told["people"].to_numpy(np.int64))
-    items, content = read_ids(source / ITEMS, config["items"])
+    items, read = read_ids(source / ITEMS, config["items"])
+    content = pd.DataFrame({n: of_one_type(c) for n, c in read.items()}, index=read.index)
     weights = read_tensors(source / WEIGHTS, mapped=mmap)
     edges = [
         np.array(config[name], np.float64) if name in config else None

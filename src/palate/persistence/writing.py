@@ -116,7 +116,8 @@ def config_of(rec: Any, serving: Serving) -> dict[str, Any]:
     """Return everything but arrays, as JSON values."""
     # The parts that the weights belong to, whatever set_params did since.
     params = {**rec.get_params(deep=False), **rec._architecture}
-    params["ranker"] = serving.given_ranker
+    if serving.given_ranker is not None:
+        params["ranker"] = serving.given_ranker
     params["reranker"] = None if serving.reranker is None else serving.reranker.given
     params.pop("options")
     seed, network = params.pop("random_state"), serving.network

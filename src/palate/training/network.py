@@ -80,6 +80,11 @@ class TasteNetwork(nn.Module):
         self.gaps: GapVectors | None = None
         self.time_bias: TimeBias | None = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if not hasattr(self, "time_bias"):  # a pickle made before there was one
+            self.time_bias = None
+
     def restart_scale(self) -> None:
         """Set the learned temperature to where it starts."""
         nn.init.constant_(self.log_scale, math.log(_START_SCALE[self.metric]))
