@@ -100,9 +100,10 @@ def zero_shot(held: Split, *, white: bool) -> Any:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     table = pd.DataFrame(vectors, columns=[f"v{i}" for i in range(vectors.shape[1])])
     table.insert(0, "item_id", held.items["item_id"].to_numpy())
-    return Recommender(
-        MeanOfHistory(), GivenVectors(), dim=vectors.shape[1], epochs=0, options=OPTIONS
-    ).fit(held.train, items=table)
+    model = Recommender(MeanOfHistory(), GivenVectors(), dim=vectors.shape[1], epochs=0)
+    # The mean alone, without what the estimator would choose to count beside it.
+    model.set_params(mean_weight=0, content_weight=0, random_state=0, options=OPTIONS)
+    return model.fit(held.train, items=table)
 
 
 class MeanOfHistory:
