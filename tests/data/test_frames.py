@@ -1,4 +1,5 @@
 import datetime
+import time
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from palate.data.checks import check_ids, check_times
 from palate.data.coded import sortable_times
 from palate.data.frames import is_frame, make_frame, native_namespace, open_frame, read_events
 from palate.exceptions import InvalidInputError
@@ -220,3 +222,29 @@ def test_weights_must_be_numbers(make):
     assert message(read_events, table(make, weight=["much", "little", "none"])) == (
         "column 'weight' of X must hold numbers; its type is object."
     )
+
+
+def test_a_long_text_among_times_is_refused_at_once():
+    # Read by a pattern that begins anywhere, each T would be tried against all that follows.
+    times = np.array(["T" * 50_000], dtype=object)
+    started = time.process_time()
+    with pytest.raises(InvalidInputError, match="must hold numbers or datetimes; row 0 is 'TTT"):
+        check_times(times, "X")
+    assert time.process_time() - started < 5
+
+
+def test_durations_that_nanoseconds_do_not_reach_are_refused():
+    times = np.array([1, 2, 10**10], "m8[s]")
+    with pytest.raises(InvalidInputError) as error:
+        check_times(times, "X")
+    assert str(error.value) == (
+        "column 'timestamp' of X must hold durations below 2**63 nanoseconds; row 2 is "
+        "10000000000 seconds."
+    )
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.longdouble])
+def test_ids_of_floats_that_no_index_holds_are_doubles(kind):
+    ids = check_ids(np.array([1.5, 2.0], kind), "user_id")
+    assert ids.dtype == np.float64
+    assert ids.tolist() == [1.5, 2.0]

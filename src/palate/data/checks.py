@@ -151,8 +151,7 @@ def check_times(times: np.ndarray | None, table: str) -> np.ndarray | None:
     if times.dtype.kind == "M":
         _check_years(times, table)
     elif times.dtype.kind == "m":  # as nanoseconds they would wrap around without a word
-        far = np.abs(times / np.timedelta64(1, "ns")) > _LARGEST_TIME
-        _refuse(far, times, "durations below 2**63 nanoseconds", table)
+        _check_durations(times, table)
     elif times.dtype.kind == "f":
         _refuse(np.isinf(times), times, "finite numbers", table)
     elif times.dtype.kind == "u":  # as int64 they would wrap around without a word
@@ -219,6 +218,15 @@ def _refuse(bad: np.ndarray, times: np.ndarray, accepted: str, table: str) -> No
         raise InvalidInputError(
             f"column 'timestamp' of {table} must hold {accepted}; row {row} is {shown(times[row])}."
         )
+
+
+def _check_durations(times: np.ndarray, table: str) -> None:
+    unit = np.datetime_data(times.dtype)[0]
+    if unit in ("W", "D", "h", "m", "s", "ms", "us"):
+        # As a float: durations themselves are compared in nanoseconds.
+        one = np.ones(1, times.dtype).astype("m8[ns]").astype(np.int64)
+        far = np.abs(times.astype(np.int64).astype(np.float64)) * one >= float(_LARGEST_TIME)
+        _refuse(far, times, "durations below 2**63 nanoseconds", table)
 
 
 def _check_years(times: np.ndarray, table: str) -> None:
