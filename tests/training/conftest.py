@@ -6,6 +6,7 @@ import torch
 
 from palate._options import RunOptions
 from palate._random import ModuleSeed
+from palate.data import batches
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
 from palate.encoders.item.ids import IdEncoder
@@ -34,6 +35,21 @@ def make_network():
             return TasteNetwork(items, user, DIM, metric, seen)
 
     return make
+
+
+@pytest.fixture
+def timed():
+    """Return histories of 5 users, of up to 13 events at uneven times."""
+    rng = np.random.default_rng(2)
+    lengths = [4, 6, 13, 1, 3]
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    times = np.concatenate([np.sort(rng.integers(0, 50, n)) for n in lengths])
+    return Histories(indptr, np.arange(indptr[-1]) * 7 % N_ITEMS, times, n_users=5)
+
+
+@pytest.fixture
+def all_timed(monkeypatch):
+    monkeypatch.setattr(batches, "WITHOUT_TIMES", 0.0)
 
 
 @pytest.fixture

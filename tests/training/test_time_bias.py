@@ -21,21 +21,6 @@ N, D, H, L, LENGTH = 11, 6, 3, 2, 5
 
 
 @pytest.fixture
-def timed():
-    """Return histories of 5 users, of up to 13 events at uneven times."""
-    rng = np.random.default_rng(2)
-    lengths = [4, 6, 13, 1, 3]
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    times = np.concatenate([np.sort(rng.integers(0, 50, n)) for n in lengths])
-    return Histories(indptr, np.arange(indptr[-1]) * 7 % N, times, n_users=5)
-
-
-@pytest.fixture
-def all_timed(monkeypatch):
-    monkeypatch.setattr(batches, "WITHOUT_TIMES", 0.0)
-
-
-@pytest.fixture
 def make_timed(make_network, timed):
     def make(*, zero=False, gap_edges=None, **params):
         settings = {"n_layers": L, "n_heads": H, "max_length": LENGTH, "dropout": 0.0, **params}

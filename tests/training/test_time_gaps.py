@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from palate._options import RunOptions
-from palate.data import batches
 from palate.data.batches import cut_windows, make_batch
 from palate.data.histories import Histories
 from palate.data.moments import Moments
@@ -22,21 +21,6 @@ from palate.training.validation import hold_out, validation_ndcg
 from palate.training.weighing import _some, choose_weights
 
 N, D = 11, 6
-
-
-@pytest.fixture
-def timed():
-    """Return histories of 5 users, of up to 13 events at uneven times."""
-    rng = np.random.default_rng(2)
-    lengths = [4, 6, 13, 1, 3]
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    times = np.concatenate([np.sort(rng.integers(0, 50, n)) for n in lengths])
-    return Histories(indptr, np.arange(indptr[-1]) * 7 % N, times, n_users=5)
-
-
-@pytest.fixture
-def all_timed(monkeypatch):
-    monkeypatch.setattr(batches, "WITHOUT_TIMES", 0.0)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palate.data.checks import EXACT_FLOAT, shown
+from palate.data.checks import is_exactly_whole, shown
 from palate.exceptions import InvalidInputError
 
 # Old values that are looked at.
@@ -114,13 +114,15 @@ def _as_day(value: Any) -> Any:
 def number_as_text(value: Any) -> str:
     """Write a number; whole ones without a point, which a column got where a value was missing.
 
+    What is no float is written as it is.
+
     Examples
     --------
     >>> number_as_text(2001.0), number_as_text(2001), number_as_text(0.5)
     ('2001', '2001', '0.5')
     """
-    whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
-    return str(int(value)) if whole and abs(value) <= EXACT_FLOAT else str(value)
+    whole = isinstance(value, (float, np.floating)) and is_exactly_whole(float(value))
+    return str(int(value)) if whole else str(value)
 
 
 def _checked_writable(old: pd.Series, new: pd.Series, name: str) -> pd.Series:
@@ -213,11 +215,7 @@ def _types_inside(values: pd.Series) -> set[type]:
 
 
 def _as_texts(values: list[Any]) -> list[Any]:
-    numbers = (int, float, np.number)
-    return [
-        v if is_missing(v) else number_as_text(v) if isinstance(v, numbers) else str(v)
-        for v in values
-    ]
+    return [value if is_missing(value) else number_as_text(value) for value in values]
 
 
 def _listed(value: Any) -> list[Any]:

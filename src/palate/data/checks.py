@@ -22,6 +22,17 @@ _LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 _ZONED = r"^[^T ]*[T ].*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
 
 
+def is_exactly_whole(number: float) -> bool:
+    """Tell whether a float is a whole number, and that one alone.
+
+    Examples
+    --------
+    >>> is_exactly_whole(2001.0), is_exactly_whole(0.5), is_exactly_whole(2.0**60)
+    (True, False, False)
+    """
+    return number.is_integer() and abs(number) <= EXACT_FLOAT
+
+
 def shown(value: Any) -> str:
     """Write a value for an error message, without numpy's type around it and not too long.
 

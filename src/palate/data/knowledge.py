@@ -28,24 +28,15 @@ class _Graph(NamedTuple):
 
     Attributes
     ----------
-    edges : DataFrame of n_triples rows
-        ``head, relation, tail, order``.
+    edges : DataFrame of a row for each different triple
+        ``head, relation, tail, order``, and by what those of a head are told first: ``rare``, minus
+        the triples that have the same tail, and ``place``, from 0.
     entities, relations : Vocabulary
-    n_heads : int64 ndarray of shape (n_entities,)
-        Triples that have an entity as their tail.
     """
 
     edges: pd.DataFrame
     entities: Vocabulary
     relations: Vocabulary
-    n_heads: np.ndarray
-
-    def preferred(self, most: int) -> pd.DataFrame:
-        """Return at most so many different edges of each entity, those told first: with `rare`."""
-        edges = self.edges.assign(rare=-self.n_heads[self.edges["tail"].to_numpy()])
-        edges = edges.sort_values(["head", "rare", "order"], kind="stable")
-        edges = edges.drop_duplicates(["head", "relation", "tail"])
-        return edges[edges.groupby("head").cumcount() < most]
 
 
 class KnowledgeGraph:
@@ -148,7 +139,8 @@ class KnowledgeGraph:
         max_facts = check_int("max_facts", self.max_facts, minimum=1)
         # A row keeps `max_facts`, of which earlier steps may have found as many already; where an
         # entity has more, the row is full, and what lies beyond it does not count.
-        edges = self._graph.preferred(2 * max_facts)
+        edges = self._graph.edges
+        edges = edges[edges["place"] < 2 * max_facts]
         reached = self._linked(ids)
         found = []
         for hop in range(n_hops):
@@ -199,8 +191,12 @@ class KnowledgeGraph:
             )
         columns = (entities.codes(heads), kinds.codes(relations), entities.codes(tails))
         edges = pd.DataFrame(dict(zip(("head", "relation", "tail"), columns, strict=True)))
-        n_heads = np.bincount(columns[2], minlength=len(entities))
-        return _Graph(edges.assign(order=np.arange(len(edges))), entities, kinds, n_heads)
+        rare = -np.bincount(columns[2], minlength=len(entities))[columns[2]]
+        edges = edges.assign(order=np.arange(len(edges)), rare=rare)
+        edges = edges.sort_values(["head", "rare", "order"], kind="stable")
+        edges = edges.drop_duplicates(["head", "relation", "tail"])
+        edges = edges.assign(place=edges.groupby("head").cumcount())
+        return _Graph(edges, entities, kinds)
 
     def _linked(self, ids: np.ndarray) -> pd.DataFrame:
         """Return which entities the items are: ``row, head``."""

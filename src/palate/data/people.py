@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate.data.checks import EXACT_FLOAT, check_named_once, is_unicode, shown
+from palate.data.checks import check_named_once, is_exactly_whole, is_unicode, shown
 from palate.data.frames import id_column, open_frame
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import InvalidInputError
@@ -215,8 +215,7 @@ def _as_text(value: Any) -> str | None:
         if np.isnan(number):
             return ""
         # A missing value makes a column of floats: those that are whole are told as integers.
-        whole = number.is_integer() and abs(number) <= EXACT_FLOAT
-        return str(int(number)) if whole else f"{number:.6g}"
+        return str(int(number)) if is_exactly_whole(number) else f"{number:.6g}"
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return "" if np.isnat(value) else str(value)
     return str(value) if isinstance(value, _MOMENTS) else None

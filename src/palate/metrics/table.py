@@ -204,22 +204,21 @@ def _rank_matrix(
     width = min(width, int(positions.max(initial=-1)) + 1)  # whatever the k
     kept = (users < n_users) & (positions < width)
     users, items, positions = users[kept], items[kept], positions[kept]
-    _check_places(users, positions, width, user_ids)
     ranked = np.full((n_users, width), -1, dtype=np.int64)
     ranked[users, positions] = items
+    if int((ranked >= 0).sum()) < len(items):
+        raise _repeats_a_rank(users, positions, width, user_ids)
     return ranked
 
 
-def _check_places(
+def _repeats_a_rank(
     users: np.ndarray, positions: np.ndarray, width: int, user_ids: np.ndarray
-) -> None:
-    twice = np.flatnonzero(pd.Series(users * width + positions).duplicated())
-    if len(twice):
-        user = user_ids[users[twice[0]]]
-        raise InvalidInputError(
-            "column 'rank' of recommendations must not repeat a rank within a user; user "
-            f"{_plain(user)!r} has rank {int(positions[twice[0]]) + 1} twice."
-        )
+) -> InvalidInputError:
+    row = int(np.flatnonzero(pd.Series(users * width + positions).duplicated())[0])
+    return InvalidInputError(
+        "column 'rank' of recommendations must not repeat a rank within a user; user "
+        f"{_plain(user_ids[users[row]])!r} has rank {int(positions[row]) + 1} twice."
+    )
 
 
 def _check_repeats(ranked: np.ndarray, user_ids: np.ndarray, item_ids: np.ndarray) -> None:

@@ -99,10 +99,11 @@ class BertItems(ItemModule):
         self.register_buffer("fingerprint", noted, persistent=noted is not None)
 
     def _check_source(self) -> None:
-        """Raise if a frozen BERT is not the one that read the catalogue."""
-        if self.fingerprint is None:
+        """Raise if a frozen BERT is not the one that read the catalogue, if any has."""
+        noted = getattr(self, "fingerprint", None)
+        if noted is None:
             return
-        before, now = bytes(self.fingerprint.tolist()).hex(), self.source.fingerprint
+        before, now = bytes(noted.tolist()).hex(), self.source.fingerprint
         if before != now:
             raise IntegrityError(
                 f"The files of the text model {self.spec.model!r} must have the SHA-256 {before}, "
@@ -138,8 +139,7 @@ class BertItems(ItemModule):
     ) -> Tensor:
         if self._live is not None:
             return torch.from_numpy(read_live(self.spec, self._live, texts, context))
-        if hasattr(self, "fingerprint"):
-            self._check_source()
+        self._check_source()
         return torch.from_numpy(read_frozen(self.spec, self.source, texts, context, cache))
 
     def _features(
