@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from palate import BertEncoder, Fusion, IdEncoder, Recommender, RunOptions
 from palate.testing.tiny_bert import make_tiny_bert
 
 WORDS = ("red", "green", "blue", "lamp", "chair", "book", "garden", "kitchen", "i", "bought", "a")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same weights, whichever ran before it."""
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="session")
