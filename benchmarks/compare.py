@@ -8,7 +8,8 @@ text). Each user's last event is the test; every item is ranked, viewed items ar
 runs with the estimator's defaults. RecTools and implicit are set as comparing/rectools_models.py
 and comparing/peers.py say; they hold out, for stopping and choosing, the same events as palate.
 All lists of ten are scored by palate.metrics. Recommend seconds are the better of two calls for
-all users; peak memory is that of the model's process.
+all users, of palate with the user vectors that `fit` kept and, as "encoding anew", without; peak
+memory is that of the model's process.
 
 `--cold` takes a tenth of the items out of training and scores events of those, ranked among all
 items and among themselves. `--time-to` compares the time to RecTools SASRec's best validation.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,19 @@ def id_fitted_once(
 def id_model(id_fitted_once: Recommender) -> Recommender:
     """A fitted model of ids alone, to be changed at will."""
     return copy.deepcopy(id_fitted_once)
+
+
+@pytest.fixture(scope="session")
+def encoding() -> Callable[..., Recommender]:
+    """Copy a model into one that keeps no user vectors: each question encodes whom it asks for."""
+
+    def encode(model: Recommender, **options: Any) -> Recommender:
+        other = copy.deepcopy(model)
+        before = RunOptions() if model.options is None else model.options
+        other.options = dataclasses.replace(before, user_vectors_mb=0, **options)
+        return other
+
+    return encode
 
 
 @pytest.fixture(scope="session")

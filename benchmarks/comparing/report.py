@@ -18,6 +18,7 @@ COLUMNS = (
     ("epochs", "epochs", "{:.0f}"),
     ("seconds", "train s", "{:.1f}"),
     ("recommend_seconds", "recommend s", "{:.2f}"),
+    ("anew_seconds", "encoding anew s", "{:.2f}"),
     ("peak_mb", "peak MB", "{:.0f}"),
     ("parameters", "parameters", "{:,.0f}"),
 )

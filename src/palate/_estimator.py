@@ -205,6 +205,14 @@ def serve(
     )
 
 
+def keep_user_vectors(serving: Serving, options: RunOptions) -> None:
+    """Compute the vectors of all users, for the questions to come, where they may be kept."""
+    if serving.keeps(options):
+        queries = known_queries(serving, None, "ignore")
+        for start in range(0, len(queries), int(options.inference_batch_size)):
+            serving.user_vectors(queries[start : start + options.inference_batch_size], options)
+
+
 def known_items(item_ids: Any, items: Vocabulary) -> tuple[np.ndarray, np.ndarray, list[Any]]:
     """Split a list of item ids into known ids, their codes, and the unknown ones."""
     ids = id_list("item_ids", item_ids, "item")

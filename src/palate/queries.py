@@ -10,7 +10,9 @@ import numpy as np
 
 from palate._validation import check_choice, warn_caller
 from palate.data.checks import shown
-from palate.data.histories import Histories
+from palate.data.coded import take
+from palate.data.flat import starts_of
+from palate.data.histories import Histories, ranges
 from palate.data.lists import given, history_rows, id_list, is_list_of_lists
 from palate.data.moments import times_of
 from palate.data.people import People
@@ -64,6 +66,8 @@ class Queries:
         Codes of attribute texts that stand before the events, -1 for none.
     times : ndarray of shape (n_events,), default=None
         When the events happened, for a model that reads it; None is unknown for all.
+    users : int64 ndarray of shape (n_queries,), default=None
+        Codes of known users, whose whole histories these are.
     """
 
     labels: np.ndarray
@@ -73,6 +77,7 @@ class Queries:
     n_items: int = 0
     people: np.ndarray | None = None
     times: np.ndarray | None = None
+    users: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -87,8 +92,17 @@ class Queries:
         """Return the queries that have an event or attributes."""
         told = self.told
         indptr = np.append(self.indptr[:-1][told], self.indptr[-1])
-        people = None if self.people is None else self.people[told]
-        return replace(self, labels=self.labels[told], indptr=indptr, people=people)
+        people, users = take(self.people, told), take(self.users, told)
+        return replace(self, labels=self.labels[told], indptr=indptr, people=people, users=users)
+
+    def some(self, places: np.ndarray) -> Queries:
+        """Return the queries at `places`, which have no texts."""
+        lengths = np.diff(self.indptr)[places]
+        events = ranges(self.indptr[places], lengths)
+        return Queries(
+            *(self.labels[places], starts_of(lengths), self.items[events], (), self.n_items),
+            *(take(self.people, places), take(self.times, events), take(self.users, places)),
+        )
 
     def __getitem__(self, span: slice) -> Queries:
         start, stop, _ = span.indices(len(self))
@@ -97,10 +111,9 @@ class Queries:
         events = slice(indptr[0], indptr[-1])
         items = self.items[events]
         if not self.texts:
-            people = None if self.people is None else self.people[span]
-            times = None if self.times is None else self.times[events]
-            labels, indptr = self.labels[span], indptr - indptr[0]
-            return Queries(labels, indptr, items, (), self.n_items, people, times)
+            people, users = take(self.people, span), take(self.users, span)
+            labels, indptr, times = self.labels[span], indptr - indptr[0], take(self.times, events)
+            return Queries(labels, indptr, items, (), self.n_items, people, times, users)
         # Only the texts of these rows are encoded with them, so memory stays bounded.
         spoken = items >= self.n_items
         used, places = np.unique(items[spoken], return_inverse=True)
@@ -175,7 +188,7 @@ def user_queries(
     labels = vocabulary.ids(codes[known])
     told = None if told is None else told[known]
     times = times_of(histories, codes[known], timed=timed)
-    return Queries(labels, indptr, items, (), n_items, told, times)
+    return Queries(labels, indptr, items, (), n_items, told, times, codes[known])
 
 
 def history_queries(

@@ -263,6 +263,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         seed = draw_seed(self.random_state)
         learned = learn(plan, histories, coded.table, seed, options, coded.people)
         serving = estimator.serve(self, plan, learned, coded, histories, NOTHING_LEARNED)
+        estimator.keep_user_vectors(serving, options)
         estimator.note_columns(self, X, n_columns)
         self._library = native_namespace(X)
         self._lock = ForkedLock()

@@ -22,6 +22,7 @@ from palate.data.people import People
 from palate.data.popularity import Popularity, choose_half_life
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import MissingContentError
+from palate.kept_vectors import KeptVectors
 from palate.learning import Learned
 from palate.queries import Queries
 from palate.reranking.fitted import FittedReranker, reranked
@@ -30,6 +31,8 @@ from palate.training.optimizer import OptimizerState
 
 # More excluded items than this are cheaper to leave out of the catalogue than to name per user.
 _FEW_EXCLUDED = 256
+_NOBODY = np.empty(0, np.int64)
+_BYTES, _MIB = 4, 2**20
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,11 @@ class Serving:
         """What people in general do now: counted when first asked for, then kept current."""
         return Popularity.of(self.histories, len(self.items), self.learning.half_life)
 
+    @cached_property
+    def kept(self) -> KeptVectors:
+        """The vectors of users who were asked for since their histories moved."""
+        return KeptVectors()
+
     @property
     def reads_times(self) -> bool:
         """Whether user vectors depend on when events happened."""
@@ -133,6 +141,7 @@ class Serving:
         after = replace(self, users=users, histories=self.histories.append(events, len(users)))
         if "popularity" in vars(self):
             vars(after)["popularity"] = self.popularity.add(events)
+        vars(after)["kept"] = self.kept.hand_over(np.unique(events.users))
         return after
 
     def with_people(self, people: People | None, options: RunOptions) -> Serving:
@@ -144,6 +153,10 @@ class Serving:
         after = replace(self, people=people, network=network)
         if "popularity" in vars(self):
             vars(after)["popularity"] = self.popularity
+        everybody = np.arange(len(self.users))
+        before = People() if self.people is None else self.people
+        others = before.of(everybody) != people.of(everybody)
+        vars(after)["kept"] = self.kept.hand_over(everybody[others])
         return after
 
     def with_items(self, ids: np.ndarray, content: ItemTable, options: RunOptions) -> Serving:
@@ -171,11 +184,31 @@ class Serving:
         )
         if "popularity" in vars(self):
             vars(after)["popularity"] = self.popularity.extend(len(items))
+        vars(after)["kept"] = self.kept.hand_over(_NOBODY)
         return after
 
     @torch.inference_mode()
     def user_vectors(self, queries: Queries, options: RunOptions) -> Tensor:
-        """Return the user vector of each query: (n_queries, dim)."""
+        """Return the user vector of each query: (n_queries, width); of known users, those kept."""
+        users = queries.users
+        if users is None or not self.keeps(options):
+            return self._encoded(queries, options)
+        found, known = self.kept.find(users)
+        if found is not None and known.all():
+            return found
+        missing = np.flatnonzero(~known)
+        fresh = self._encoded(queries if found is None else queries.some(missing), options)
+        self.kept.put(users[missing], fresh, len(self.users))
+        if found is None:
+            return fresh
+        found[torch.from_numpy(missing).to(found.device)] = fresh
+        return found
+
+    def keeps(self, options: RunOptions) -> bool:
+        """Whether the vectors of all users fit into the memory that they may take."""
+        return len(self.users) * self.vectors.shape[1] * _BYTES <= options.user_vectors_mb * _MIB
+
+    def _encoded(self, queries: Queries, options: RunOptions) -> Tensor:
         vectors = self.vectors
         if queries.texts:
             try:

@@ -345,6 +345,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"inference_batch_size": True},
         "inference_batch_size must be an integer of at least 1; got True.",
     ),
+    "negative memory": (
+        {"user_vectors_mb": -1},
+        "user_vectors_mb must be an integer of at least 0; got -1.",
+    ),
     "unknown device": ({"device": "tpu"}, "device must be 'auto' or a device of this machine…"),
 }
 

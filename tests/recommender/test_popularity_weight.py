@@ -35,10 +35,11 @@ def test_it_is_the_ranking_of_the_sums(
         np.testing.assert_allclose(rows["score"], expected, atol=1e-5)
 
 
-def test_batch_equals_one_by_one(fitted_once: Recommender) -> None:
-    together = fitted_once.recommend(k=5, popularity_weight=0.4)
+def test_batch_equals_one_by_one(fitted_once: Recommender, encoding: Any) -> None:
+    model = encoding(fitted_once)
+    together = model.recommend(k=5, popularity_weight=0.4)
     for user, rows in together.groupby("user_id"):
-        alone = fitted_once.recommend([user], k=5, popularity_weight=0.4)
+        alone = model.recommend([user], k=5, popularity_weight=0.4)
         pd.testing.assert_frame_equal(rows.reset_index(drop=True), alone)
 
 

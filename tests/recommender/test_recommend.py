@@ -141,13 +141,13 @@ def test_ties_go_to_the_catalogue_order(make_recommender: Make, items: pd.DataFr
 
 
 def test_the_batch_size_and_the_company_do_not_matter(
-    fitted_once: Recommender, options: Any
+    fitted_once: Recommender, encoding: Make
 ) -> None:
-    model, whole = copy.deepcopy(fitted_once), fitted_once.recommend(k=6)
+    model, whole = encoding(fitted_once), fitted_once.recommend(k=6)
     for size in (1, 2, 3, 5):
-        model.options = dataclasses.replace(options, inference_batch_size=size)
-        pd.testing.assert_frame_equal(model.recommend(k=6), whole)
-    alone = [fitted_once.recommend([user], k=6) for user in fitted_once.user_ids_]
+        small = encoding(fitted_once, inference_batch_size=size)
+        pd.testing.assert_frame_equal(small.recommend(k=6), whole)
+    alone = [model.recommend([user], k=6) for user in fitted_once.user_ids_]
     pd.testing.assert_frame_equal(pd.concat(alone, ignore_index=True), whole)
 
 

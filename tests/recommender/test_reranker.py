@@ -126,10 +126,11 @@ def test_something_changes(pair: tuple[Recommender, Recommender]) -> None:
     np.testing.assert_array_equal(with_it.item_vectors_, without.item_vectors_)
 
 
-def test_batch_equals_one_by_one(pair: tuple[Recommender, Recommender]) -> None:
-    together = pair[1].recommend(k=7)
+def test_batch_equals_one_by_one(pair: tuple[Recommender, Recommender], encoding: Make) -> None:
+    model = encoding(pair[1])
+    together = model.recommend(k=7)
     for user, rows in together.groupby("user_id"):
-        alone = pair[1].recommend([user], k=7)
+        alone = model.recommend([user], k=7)
         pd.testing.assert_frame_equal(rows.reset_index(drop=True), alone, atol=1e-5)
 
 

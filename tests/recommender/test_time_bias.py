@@ -94,13 +94,13 @@ def test_attention_has_the_number_of_the_time_between(timed, events):
     assert set(edges) <= every - {0}
 
 
-def test_all_at_once_are_as_one_by_one(timed):
+def test_all_at_once_are_as_one_by_one(timed, encoding):
+    timed = encoding(timed)
     users = timed.user_ids_.tolist()
     together = timed.recommend(users, k=3)
     alone = pd.concat([timed.recommend([user], k=3) for user in users], ignore_index=True)
     pd.testing.assert_frame_equal(together, alone, atol=2e-6, rtol=0)
-    small = copy.deepcopy(timed)
-    object.__setattr__(small, "options", type(timed.options)(device="cpu", inference_batch_size=2))
+    small = encoding(timed, inference_batch_size=2)
     pd.testing.assert_frame_equal(small.recommend(users, k=3), together, atol=2e-6, rtol=0)
 
 
@@ -413,9 +413,9 @@ def test_an_encoder_that_cannot_use_it_is_refused(make, events, encoder):
     model.set_params(time_bias=False).fit(events)
 
 
-def test_an_encoder_of_ones_own_may_use_it(make, events):
+def test_an_encoder_of_ones_own_may_use_it(make, events, encoding):
     check_user_encoder(OwnLooking())
-    model = make(user_encoder=OwnLooking(), mean_weight=0).fit(events)
+    model = encoding(make(user_encoder=OwnLooking(), mean_weight=0).fit(events))
     assert weights(model)["time_bias.weight"].any()
     users = model.user_ids_.tolist()
     known = vectors(model, users)

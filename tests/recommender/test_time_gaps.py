@@ -90,13 +90,13 @@ def test_each_event_has_the_vector_of_the_gap_before_it(timed, events):
     assert network.gaps.weight[1:].any()
 
 
-def test_all_at_once_are_as_one_by_one(timed):
+def test_all_at_once_are_as_one_by_one(timed, encoding):
+    timed = encoding(timed)
     users = timed.user_ids_.tolist()
     together = timed.recommend(users, k=3)
     alone = pd.concat([timed.recommend([user], k=3) for user in users], ignore_index=True)
     pd.testing.assert_frame_equal(together, alone, atol=2e-6, rtol=0)
-    small = copy.deepcopy(timed)
-    object.__setattr__(small, "options", type(timed.options)(device="cpu", inference_batch_size=2))
+    small = encoding(timed, inference_batch_size=2)
     pd.testing.assert_frame_equal(small.recommend(users, k=3), together, atol=2e-6, rtol=0)
     popular = small.recommend(
         ["nobody", *users], k=3, on_unsupported_targets="popular", popularity_weight=1e-9

@@ -57,8 +57,8 @@ def test_it_moves_with_what_is_observed_for_people_with_long_histories(
     assert model.recommend(**asked, trend_weight=5)["item_id"].tolist() == ["i9", "i12"]
 
 
-def test_batch_equals_one_by_one(model: Recommender, later: pd.DataFrame) -> None:
-    model.observe(later)
+def test_batch_equals_one_by_one(model: Recommender, later: pd.DataFrame, encoding: Any) -> None:
+    model = encoding(model.observe(later))
     together = model.recommend(k=5, trend_weight=0.2)
     for user, rows in together.groupby("user_id"):
         alone = model.recommend([user], k=5, trend_weight=0.2)

@@ -104,7 +104,8 @@ def test_attributes_stand_before_the_recent_events(told, events, people, histori
     assert text_of(people, "u5") == "colour: blue"
 
 
-def test_all_at_once_are_as_one_by_one(told, people):
+def test_all_at_once_are_as_one_by_one(told, people, encoding):
+    told = encoding(told)
     users = people["user_id"].tolist()
     assert told.user_ids_.tolist() == [*dict.fromkeys(told.user_ids_.tolist())]
     assert set(told.user_ids_) == set(users)
@@ -114,8 +115,7 @@ def test_all_at_once_are_as_one_by_one(told, people):
     np.testing.assert_allclose(
         vectors(told, users), np.concatenate([vectors(told, [u]) for u in users]), atol=2e-6
     )
-    small = copy.deepcopy(told)
-    object.__setattr__(small, "options", type(told.options)(device="cpu", inference_batch_size=2))
+    small = encoding(told, inference_batch_size=2)
     pd.testing.assert_frame_equal(small.recommend(users, k=3), together, atol=2e-6, rtol=0)
 
 
