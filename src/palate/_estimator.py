@@ -33,7 +33,12 @@ from palate.data.rehearsal import Meeting
 from palate.data.vocabulary import Vocabulary
 from palate.defaults import AUTO, Settings, epochs_on, settings_for
 from palate.encoders.item.ids import IdEncoder
-from palate.exceptions import DataLeakWarning, InvalidInputError, InvalidParameterError
+from palate.exceptions import (
+    DataLeakWarning,
+    InvalidInputError,
+    InvalidParameterError,
+    TrainingInterruptedWarning,
+)
 from palate.learning import Learned
 from palate.metrics import rank_metrics
 from palate.metrics.ranking import ACCURACY_METRICS
@@ -207,10 +212,18 @@ def serve(
 
 def keep_user_vectors(serving: Serving, options: RunOptions) -> None:
     """Compute the vectors of all users, for the questions to come, where they may be kept."""
-    if serving.keeps(options):
-        queries = known_queries(serving, None, "ignore")
-        for start in range(0, len(queries), int(options.inference_batch_size)):
-            serving.user_vectors(queries[start : start + options.inference_batch_size], options)
+    if not serving.keeps(options):
+        return
+    queries, size = known_queries(serving, None, "ignore"), int(options.inference_batch_size)
+    try:
+        for start in range(0, len(queries), size):
+            serving.user_vectors(queries[start : start + size], options)
+    except KeyboardInterrupt:
+        warn_caller(
+            "Interrupted after training, before the vectors of all users were computed; those "
+            "missing are computed when they are asked for.",
+            TrainingInterruptedWarning,
+        )
 
 
 def known_items(item_ids: Any, items: Vocabulary) -> tuple[np.ndarray, np.ndarray, list[Any]]:

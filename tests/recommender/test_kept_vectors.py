@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from palate import TransformerEncoder
+from palate.exceptions import TrainingInterruptedWarning
+from palate.serving import Serving
 from palate.training.network import TasteNetwork
 
 
@@ -46,6 +48,30 @@ def test_fit_encodes_everybody_and_questions_nobody(make_recommender, events, en
     assert encoded() == []
     model.recommend(histories=[["i1", "i2"]])
     assert encoded() == [1]
+
+
+def test_an_interrupt_after_training_loses_nothing_learned(
+    make_recommender, events, options, monkeypatch
+):
+    before, calls = Serving.user_vectors, []
+
+    def interrupt(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return before(*args)
+
+    monkeypatch.setattr(Serving, "user_vectors", interrupt)
+    small = dataclasses.replace(options, inference_batch_size=3)
+    with pytest.warns(TrainingInterruptedWarning) as caught:
+        model = make_recommender(options=small).fit(events)
+    assert [str(w.message) for w in caught] == [
+        "Interrupted after training, before the vectors of all users were computed; those missing "
+        "are computed when they are asked for."
+    ]
+    assert len(model._serving.kept) == 3
+    assert model.recommend(k=2)["user_id"].nunique() == 7
+    assert len(model._serving.kept) == 7
 
 
 def test_those_who_moved_are_encoded_once(model, encoded):
