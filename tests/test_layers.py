@@ -17,7 +17,7 @@ RANKS = {
     for rank, names in enumerate(
         [
             "exceptions protocols _optional",
-            "ops _validation _random _memory _device _options _threads",
+            "ops kept_vectors _validation _random _memory _device _options _threads",
             "data metrics model_selection datasets defaults",
             "encoders ranking",
             "training queries reranking",

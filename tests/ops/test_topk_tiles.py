@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from palate.ops import _topk_native, _topk_threads
 from palate.ops.topk import topk
+from palate.ranking import CosineRanker
 
 pytestmark = pytest.mark.skipif(
     not _topk_native.has_tiles(), reason="this processor multiplies no tiles of bfloat16"
@@ -44,20 +45,53 @@ def test_the_answer_stays_where_float32_takes_over(monkeypatch):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    n_items=st.integers(1, 1400),
+    n_items=st.integers(1, 1400) | st.integers(1, 4600),
     n_queries=st.integers(16, 70),
-    k=st.integers(1, 70),
+    k=st.integers(1, 140),
     n_excluded=st.integers(0, 80),
+    metric=st.sampled_from(["cosine", "dot", "euclidean"]),
     seed=st.integers(0, 10**6),
 )
-def test_floors_never_count_on_what_is_excluded(check, n_items, n_queries, k, n_excluded, seed):
+def test_floors_never_count_on_what_is_excluded(
+    check, n_items, n_queries, k, n_excluded, metric, seed
+):
     """The best items of every query are the excluded ones: only groups without them may count."""
     items, queries = _vectors(n_items, 6, seed), _vectors(n_queries, 6, seed + 1)
-    best = topk(queries, items, max(1, n_excluded)).indices
+    best = topk(queries, items, max(1, n_excluded), metric=metric).indices
     rows = torch.arange(n_queries).repeat_interleave(best.shape[1])
     real = (best.flatten() >= 0) & (n_excluded > 0)
-    exclude = rows[real], best.flatten()[real]
-    check(topk(queries, items, k, exclude=exclude), queries, items, k, exclude=exclude)
+    asked = {"exclude": (rows[real], best.flatten()[real]), "metric": metric}
+    check(topk(queries, items, k, **asked), queries, items, k, **asked)
+
+
+def test_floors_from_blocks_of_several_norms_lie_as_low_as_the_longest_items_need(
+    monkeypatch, check
+):
+    """Rounding the query raises some items and lowers better ones, behind a block of zeros."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    query = torch.ones(65)
+    query[:32], query[32:64] = 1 + 2**-8 - 2**-13, 1 + 2**-8 + 2**-13
+    items = torch.zeros(2300, 65)
+    items[1024 : 1024 + 8 * 40 : 8, 32:64] = 1.0  # screened too high, one in each group
+    items[2100:2140, :32], items[2100:2140, 64] = 1.0, 2**-6  # better, and screened lower
+    queries = query.repeat(20, 1)
+    found = topk(queries, items, 40, metric="dot")
+    assert found.indices[0].tolist() == list(range(2100, 2140))
+    check(found, queries, items, 40, metric="dot")
+
+
+def test_floors_of_a_catalogue_in_parts_and_of_chosen_items(monkeypatch, check):
+    items, queries = _vectors(2600, 7, 0), _vectors(40, 7, 1)
+    best = topk(queries, items, 30).indices
+    exclude = torch.arange(40).repeat_interleave(30), best.flatten()
+    chosen = torch.arange(0, 2600, 2)
+    for k in (5, 100):
+        found = topk(queries, items, k, exclude=exclude, include=chosen)
+        check(found, queries, items, k, exclude=exclude, include=chosen)
+        ranker = CosineRanker().fit(items[:900])
+        ranker.extend(items[900:2500])
+        ranker.extend(items[2500:])
+        check(ranker.topk(queries, k, exclude=exclude), queries, items, k, exclude=exclude)
 
 
 @pytest.mark.parametrize("metric", ["dot", "euclidean"])

@@ -90,11 +90,10 @@ def exclusion_lists(exclude: Any, n_queries: int, n_items: int) -> ItemLists | N
     check_range("exclude's items", cols, n_items)
     if not rows.numel():
         return None
-    keys = torch.unique(rows * max(n_items, 1) + cols)  # sorted by row, then by item
-    rows, cols = keys // max(n_items, 1), keys % max(n_items, 1)
-    indptr = torch.zeros(n_queries + 1, dtype=torch.int64)
-    indptr[1:] = torch.bincount(rows, minlength=n_queries).cumsum(0)
-    return ItemLists(indptr, cols)
+    keys = np.sort(rows.numpy() * n_items + cols.numpy())  # by row, then by item
+    keys = keys[np.append(True, keys[1:] != keys[:-1])]
+    starts = np.searchsorted(keys, np.arange(n_queries + 1) * n_items)
+    return ItemLists(torch.from_numpy(starts), torch.from_numpy(keys % n_items))
 
 
 def _pairs(exclude: Any, n_queries: int, n_items: int) -> tuple[Tensor, Tensor]:

@@ -39,8 +39,11 @@ def is_usable_for(block: QueryBlock, segment: Segment) -> bool:
 
 
 def capacity(k: int, n_items: int) -> int:
-    """Return how many items a query's list holds before it is pruned."""
-    return min(2 * k + 64, n_items + 16)
+    """Return how many items a query's list holds before it is pruned.
+
+    A short list is pruned often and so keeps out more; beside many, a few more places cost little.
+    """
+    return min(2 * k + min(64, 16 + k), n_items + 16)
 
 
 def method_for(segment: Segment, n_queries: int) -> int:

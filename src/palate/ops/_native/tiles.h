@@ -28,8 +28,9 @@
 #define TILE (SIDE * STEP) /* bfloat16 numbers of a tile */
 #define BOTH (2 * SIDE)    /* items and queries that are scored together: two by two tiles */
 #define GROUP 8            /* items of which the best is looked at for the first floors */
-#define FIRST 512          /* items that the first floors come from */
-#define N_GROUPS (FIRST / GROUP)
+#define FEWEST_GROUPS 64   /* for the first floors: 512 items */
+#define MOST_GROUPS 512
+#define FIRST_BYTES (1 << 20) /* more groups than the fewest come from so many bytes, at most */
 #define DOUBTFUL 32        /* one pair in so many: a catalogue that float32 tells apart faster */
 
 enum { ASK_FOR_TILES = 0x1023, TILE_DATA = 18 }; /* arch_prctl: ARCH_REQ_XCOMP_PERM, XTILEDATA */
@@ -182,6 +183,37 @@ INLINE size_t rounded_bytes(int64_t rows, int64_t steps) {
     return (size_t)((rows + BOTH - 1) / BOTH * BOTH * steps * STEP * 2 + 64);
 }
 
+/* How many groups the first floors come from: a few times as many as there are places. */
+INLINE int64_t groups_for(const job *j, int64_t steps) {
+    const int64_t room = FIRST_BYTES / (GROUP * steps * STEP * 2);
+    const int64_t most = room < MOST_GROUPS ? room : MOST_GROUPS;
+    int64_t n = FEWEST_GROUPS;
+    while (n < 4 * j->k && 2 * n <= most) n *= 2;
+    return n;
+}
+
+/* Where the items of query q from code `first` on are in its sorted list of excluded ones. */
+INLINE int64_t excluded_from(const job *j, int64_t q, int64_t first) {
+    int64_t low = j->excluded_ptr[q], high = j->excluded_ptr[q + 1];
+    while (low < high) {
+        const int64_t mid = low + (high - low) / 2;
+        if (j->excluded[mid] < first) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+/* Take the scores of excluded items away, of n items from row `at` on. `next` is where each query is in
+   its list, and moves on. */
+INLINE_TILES void hide_excluded(const job *j, const segment *s, int64_t q0, int64_t at, int64_t n,
+                                int64_t *next, float *scores) {
+    for (int64_t c = 0; c < BOTH && q0 + c < j->n_queries; c++) {
+        const int64_t end = j->excluded_ptr[q0 + c + 1];
+        for (; next[c] < end && j->excluded[next[c]] < s->start + at + n; next[c]++)
+            scores[(j->excluded[next[c]] - s->start - at) * BOTH + c] = -INFINITY;
+    }
+}
+
 /* Keep the largest of the columns of the first `n` rows of scores in `best`, a row a group. */
 INLINE_TILES void note_groups(const float *scores, const float *bias, int64_t n, float *best) {
     for (int64_t g = 0; g < BOTH / GROUP; g++, best += BOTH) {
@@ -197,10 +229,10 @@ INLINE_TILES void note_groups(const float *scores, const float *bias, int64_t n,
 }
 
 /* The place-th largest of each of SIDE columns of `best`, by insertion into sorted columns. */
-INLINE_TILES __m512 nth_largest(const float *best, int64_t place) {
-    __m512 top[N_GROUPS];
+INLINE_TILES __m512 nth_largest(const float *best, int64_t n_groups, int64_t place) {
+    __m512 top[MOST_GROUPS];
     for (int64_t i = 0; i < place; i++) top[i] = _mm512_set1_ps(-INFINITY);
-    for (int64_t g = 0; g < N_GROUPS; g++) {
+    for (int64_t g = 0; g < n_groups; g++) {
         __m512 next = _mm512_load_ps(best + g * BOTH);
         for (int64_t i = 0; i < place; i++) {
             const __m512 larger = _mm512_max_ps(top[i], next);
@@ -213,26 +245,26 @@ INLINE_TILES __m512 nth_largest(const float *best, int64_t place) {
 
 /* How many of the items from row `at` on a query may not get, at most. */
 INLINE int64_t excluded_among(const job *j, const segment *s, int64_t q, int64_t at, int64_t n) {
-    if (!j->excluded_ptr) return 0;
-    const int64_t first = s->codes ? s->codes[at] : s->start + at;
-    const int64_t last = s->codes ? s->codes[at + n - 1] : s->start + at + n - 1;
-    int64_t count = 0;
-    for (int64_t i = j->excluded_ptr[q]; i < j->excluded_ptr[q + 1]; i++)
-        count += j->excluded[i] >= first && j->excluded[i] <= last;
-    return count;
+    if (!j->excluded_ptr || !s->codes) return 0; /* or their scores are hidden */
+    return excluded_from(j, q, s->codes[at + n - 1] + 1) - excluded_from(j, q, s->codes[at]);
 }
 
 /* Before a worker's first block: floors from the best of groups of items. The k-th best of them, or
-   one more for each item that is excluded, has k items at least as good; an item that ties with it
-   may come before those, so the floor lies below. */
+   one more for each item that may be excluded, has k items at least as good; an item that ties with
+   it may come before those, so the floor lies below. `best` has room for the groups of BOTH queries. */
 INLINE_TILES void first_floors(worker *w, const job *j, const segment *s, int64_t at, int64_t n,
-                               int64_t steps, const uint16_t *items, const uint16_t *queries) {
+                               int64_t n_groups, int64_t steps, const uint16_t *items,
+                               const uint16_t *queries, float *best) {
+    const int hidden = j->excluded_ptr && !s->codes;
     for (int64_t q0 = 0; q0 < j->n_queries; q0 += BOTH) {
         float scores[BOTH * BOTH] __attribute__((aligned(64)));
-        float best[N_GROUPS * BOTH] __attribute__((aligned(64)));
-        for (int64_t i = 0; i < FIRST; i += BOTH) {
+        int64_t next[BOTH];
+        for (int64_t c = 0; hidden && c < BOTH && q0 + c < j->n_queries; c++)
+            next[c] = excluded_from(j, q0 + c, s->start + at);
+        for (int64_t i = 0; i < n_groups * GROUP; i += BOTH) {
             const int64_t here = i < n ? n - i : 0;
             if (here) multiply(items + i * steps * STEP, queries + q0 * steps * STEP, steps, scores);
+            if (here && hidden) hide_excluded(j, s, q0, at + i, BOTH, next, scores);
             note_groups(scores, s->bias ? s->bias + at + i : NULL, here, best + i / GROUP * BOTH);
         }
         for (int64_t side = q0; side < q0 + BOTH && side < j->n_queries; side += SIDE) {
@@ -241,9 +273,9 @@ INLINE_TILES void first_floors(worker *w, const job *j, const segment *s, int64_
                 const int64_t needed = j->k + excluded_among(j, s, q, at, n);
                 place = needed > place ? needed : place;
             }
-            if (place > N_GROUPS) continue;
+            if (place > n_groups) continue;
             float found[SIDE] __attribute__((aligned(64)));
-            _mm512_store_ps(found, nth_largest(best + side - q0, place));
+            _mm512_store_ps(found, nth_largest(best + side - q0, n_groups, place));
             for (int64_t q = side; q < side + SIDE && q < j->n_queries; q++) {
                 const float floor = step_down(found[q - side] - w->error[q]);
                 if (floor > w->floor[q]) w->floor[q] = floor;
@@ -252,26 +284,35 @@ INLINE_TILES void first_floors(worker *w, const job *j, const segment *s, int64_
     }
 }
 
+/* The largest norm among n rows from row `at` on. */
+INLINE double norm_among(const segment *s, int64_t at, int64_t n) {
+    double most = 0.0;
+    for (int64_t b = at / NORM_BLOCK; b * NORM_BLOCK < at + n; b++)
+        most = s->norms[b] > most ? s->norms[b] : most;
+    return most;
+}
+
 INLINE_TILES int scan_tiles_of(worker *w, const job *j, const segment *s, const int dtype) {
     const int64_t steps = (s->dim + STEP - 1) / STEP, pairs = (j->n_queries + BOTH - 1) / BOTH;
-    const int64_t room = j->block > FIRST ? j->block : FIRST;
+    const int64_t n_groups = groups_for(j, steps), first = n_groups * GROUP;
+    const int64_t room = j->block > first ? j->block : first;
+    float *best = aligned_alloc(64, sizeof(float) * n_groups * BOTH);
     uint16_t *items = aligned_alloc(64, rounded_bytes(room, steps));
     uint16_t *queries = aligned_alloc(64, rounded_bytes(j->n_queries, steps));
     uint16_t *row = aligned_alloc(64, rounded_bytes(1, steps));
     double *lost = malloc(sizeof(double) * (j->n_queries + 1));
-    const int ready = items && queries && row && lost;
+    const int ready = best && items && queries && row && lost;
     if (ready) round_queries(j, s->dim, steps, 2 * pairs, row, queries, lost);
     if (ready) open_tiles();
     int64_t turn = 0, at;
-    int fresh = j->k <= N_GROUPS && !j->allowed && w->floor[0] == -INFINITY;
+    int fresh = j->k <= n_groups && !j->allowed && w->floor[0] == -INFINITY;
     int64_t doubtful = 0;
     while (ready && !doubtful && (at = take_block(w, j, s, &turn)) < s->n) {
-        if (fresh) { /* blocks of one norm: they never cross it */
-            const int64_t end = at / NORM_BLOCK * NORM_BLOCK + NORM_BLOCK;
-            const int64_t most = (end < s->n ? end : s->n) - at, n = most < FIRST ? most : FIRST;
+        if (fresh) {
+            const int64_t n = s->n - at < first ? s->n - at : first;
             const rounding r = {lost, round_items(s, dtype, at, n, steps, items)};
-            set_cuts(w, j, s->dim, s->norms[at / NORM_BLOCK], 0, &r);
-            first_floors(w, j, s, at, n, steps, items, queries);
+            set_cuts(w, j, s->dim, norm_among(s, at, n), 0, &r);
+            first_floors(w, j, s, at, n, n_groups, steps, items, queries, best);
             fresh = 0;
         }
         const int64_t n = s->n - at < j->block ? s->n - at : j->block;
@@ -286,6 +327,7 @@ INLINE_TILES int scan_tiles_of(worker *w, const job *j, const segment *s, const 
         if (doubtful * DOUBTFUL < n * j->n_queries) doubtful = 0;
     }
     if (ready) close_tiles();
+    free(best);
     free(items);
     free(queries);
     free(row);
