@@ -8,7 +8,8 @@ an event is ranked, viewed ones left out. Each run is kept as a JSON file in --o
 repeated: a stopped benchmark goes on where it was. The table is of all runs that --out holds:
 means over the seeds, with their standard errors, and the mean difference to the base run of the
 same seed. The variants last and lora, in which BERT reads in every step and 64 negatives are
-sampled, run only where --only names them.
+sampled, and "sampled 64" beside them run only where --only names them. --params sets parameters of
+all variants: give each setting an --out of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "temperature 0.05": {"objective": "softmax", "objective__temperature": 0.05},
     "temperature 0.07": {"objective": "softmax", "objective__temperature": 0.07},
     "sampled 512": {"objective": "sampled_softmax"},
+    "sampled 64": {"objective": "sampled_softmax", "objective__n_negatives": 64},
     "sampled 3000": {"objective": "sampled_softmax", "objective__n_negatives": 3000},
     "gbce 256": {"objective": "gbce"},
     "whitening 1": {"item_encoder__encoders__0__whitening": 1.0},
@@ -60,7 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "id dropout 0.3": {"item_encoder__id_dropout": 0.3},
 }
 #: BERT reads in every step of these: they run where --only names them.
-SLOW = ("last", "lora")
+SLOW = ("last", "lora", "sampled 64")
 METRICS = ("validation", "ndcg", "hr", "seconds")
 
 
@@ -72,6 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=usual)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--params", type=json.loads, default={}, help="JSON, for all variants")
     parser.add_argument("--limit", type=float, default=1e9, help="start no run after these seconds")
     parser.add_argument("--out", type=Path, default=Path("ablations"))
     parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
@@ -87,7 +90,7 @@ def main() -> None:
         for variant in args.only:
             path = args.out / f"{name}-{variant.replace(',', '').replace(' ', '-')}-{seed}.json"
             if not path.exists() and time.perf_counter() - begun < args.limit:
-                row = measure(args.folder, VARIANTS[variant], seed, args.threads)
+                row = measure(args.folder, args.params | VARIANTS[variant], seed, args.threads)
                 path.write_text(json.dumps({"variant": variant, "seed": seed, **row}))
                 print(path.name, json.dumps(row), flush=True)
     rows = [json.loads(path.read_text()) for path in sorted(args.out.glob(f"{name}-*.json"))]
