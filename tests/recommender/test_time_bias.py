@@ -1,23 +1,18 @@
 """The bias by time through the estimator: what it is worth, and what must hold of it."""
 
 import copy
-import dataclasses
 import json
-import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from torch import nn
 
 from palate import GRUEncoder, Recommender, Reranker, TransformerEncoder, learning
-from palate.data.histories import Histories
 from palate.encoders.user.transformer import BLOCKS
-from palate.exceptions import InvalidInputError, InvalidParameterError, PersistenceError
-from palate.export import to_onnx
-from palate.persistence.checksums import write_config
+from palate.exceptions import InvalidParameterError
 from palate.testing import check_user_encoder
 
 
@@ -94,78 +89,6 @@ def test_attention_has_the_number_of_the_time_between(timed, events):
     assert set(edges) <= every - {0}
 
 
-def test_all_at_once_are_as_one_by_one(timed, encoding):
-    timed = encoding(timed)
-    users = timed.user_ids_.tolist()
-    together = timed.recommend(users, k=3)
-    alone = pd.concat([timed.recommend([user], k=3) for user in users], ignore_index=True)
-    pd.testing.assert_frame_equal(together, alone, atol=2e-6, rtol=0)
-    small = encoding(timed, inference_batch_size=2)
-    pd.testing.assert_frame_equal(small.recommend(users, k=3), together, atol=2e-6, rtol=0)
-
-
-def test_histories_without_times_have_no_bias(timed, events, histories_of):
-    network, serving = timed._serving.network, timed._serving
-    histories = histories_of(events)
-    asked = [histories[user][-5:] for user in ("u1", "u6")]
-    x = serving.vectors[torch.from_numpy(serving.items.codes(asked[1]))]
-    with torch.no_grad():
-        alone = network.users(x[None], torch.ones(1, 5, dtype=torch.bool))
-    np.testing.assert_allclose(timed.transform(asked)[1:], alone, atol=2e-6)
-    assert np.abs(timed.transform(asked) - vectors(timed, ["u1", "u6"])).max() > 1e-3
-    assert len(timed.recommend(histories=asked, k=2)) == 4
-
-
-def test_before_any_training_it_is_the_model_without(make, events):
-    plain, timed = (make(time_bias=on, epochs=0).fit(events) for on in (False, True))
-    pd.testing.assert_frame_equal(plain.recommend(k=3), timed.recommend(k=3))
-    for name, value in weights(plain).items():
-        np.testing.assert_array_equal(value, weights(timed)[name])
-    assert weights(timed).keys() - weights(plain).keys() == {"time_bias.weight"}
-    assert plain.time_bias_edges_ is None
-    assert timed.time_gap_edges_ is None
-
-
-@pytest.mark.parametrize("late", [False, True])
-def test_observing_is_having_known(timed, events, late):
-    more = pd.DataFrame(
-        {
-            "user_id": ["u2", "new", "u5", "new", "u2"],
-            "item_id": ["i1", "i2", "i3", "i4", "i5"],
-            "timestamp": [27, 28, 29, 26, 27] if late else [100, 101, 130, 220, 102],
-        }
-    )
-    before = vectors(timed, ["u2", "u5"])
-    for row in range(len(more)):
-        timed.observe(more.iloc[[row]])
-    users, serving = ["new", "u2", "u5", "u0"], timed._serving
-    whole = pd.concat([events, more], ignore_index=True)
-    coded = dataclasses.replace(
-        serving.histories.events(),
-        users=serving.users.codes(whole["user_id"].tolist()),
-        items=serving.items.codes(whole["item_id"].tolist()),
-        times=whole["timestamp"].to_numpy(),
-    )
-    twin = copy.deepcopy(timed)
-    known = Histories.from_events(coded, len(serving.users))
-    twin._serving = dataclasses.replace(serving, histories=known)
-    np.testing.assert_allclose(vectors(timed, users), vectors(twin, users), atol=1e-6)
-    pd.testing.assert_frame_equal(timed.recommend(users, k=3), twin.recommend(users, k=3))
-    assert np.abs(vectors(timed, ["u2", "u5"]) - before).min(1).max() > 0
-
-
-def test_the_same_items_at_other_times_are_another_history(timed):
-    rows = pd.DataFrame({"user_id": ["a"] * 3, "item_id": ["i1", "i2", "i3"]})
-    fast, slow = rows.assign(timestamp=[100, 100, 100]), rows.assign(timestamp=[100, 130, 190])
-    first = copy.deepcopy(timed).observe(fast.assign(user_id="b"))
-    timed.observe(slow)
-    assert np.abs(vectors(timed, ["a"]) - vectors(first, ["b"])).max() > 1e-3
-    later = fast.assign(user_id="c", timestamp=fast["timestamp"] + 10**6)
-    np.testing.assert_allclose(
-        vectors(first.observe(later), ["c"]), vectors(first, ["b"]), atol=1e-6
-    )  # when it was does not matter
-
-
 @pytest.mark.parametrize("both", [False, True])
 def test_the_time_of_what_comes_next_changes_no_weight(make, events, monkeypatch, both):
     ordered = events.sort_values("timestamp", kind="stable")
@@ -207,69 +130,6 @@ def test_saved_models_are_equal_and_learn_on_equally(
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["bias_edges"] == model.time_bias_edges_.tolist()
     assert ("gap_edges" in config) == both
-
-
-def test_a_saved_model_lacking_its_edges_is_refused(timed, options, tmp_path):
-    timed.save(tmp_path / "model")
-    config = json.loads((tmp_path / "model" / "config.json").read_text())
-    for key in ("bias_edges", "files"):
-        config.pop(key)
-    (tmp_path / "model" / "config.json").unlink()
-    write_config(tmp_path / "model", config)
-    message = (
-        "model.safetensors must hold the tensors of this model; missing: none; unexpected: "
-        "time_bias.weight."
-    )
-    with pytest.raises(PersistenceError) as found:
-        Recommender.load(tmp_path / "model", options=options)
-    assert str(found.value) == message
-
-
-def test_without_it_nothing_of_it_is_saved(id_model, tmp_path):
-    id_model.save(tmp_path / "model")
-    assert "bias_edges" not in json.loads((tmp_path / "model" / "config.json").read_text())
-    assert not [name for name in weights(id_model) if "time_bias" in name]
-
-
-def test_events_at_one_time_have_no_edges(make, events, options, tmp_path):
-    model = make(time_bias=np.True_).fit(events.assign(timestamp=0))
-    model.save(tmp_path / "model")
-    loaded = Recommender.load(tmp_path / "model", options=options)
-    for one in (model, loaded):
-        assert one.time_bias_edges_.shape == (0,)
-        one.observe(events[:3].assign(timestamp=4))
-    pd.testing.assert_frame_equal(loaded.recommend(k=3), model.recommend(k=3))
-
-
-def test_learning_on_keeps_the_edges_and_fit_does_not(timed, events):
-    edges = timed.time_bias_edges_
-    before = weights(timed)["time_bias.weight"].copy()
-    far = events.assign(user_id="far", timestamp=events["timestamp"] * 1000)
-    timed.set_params(validation_fraction=0).partial_fit(far, epochs=2)
-    np.testing.assert_array_equal(timed.time_bias_edges_, edges)
-    assert np.abs(weights(timed)["time_bias.weight"] - before).max() > 0
-    timed.observe(far.assign(user_id="later")[:5])
-    timed.set_params(time_bias=False).partial_fit(epochs=1)  # the network is what it is
-    np.testing.assert_array_equal(timed.time_bias_edges_, edges)
-    timed.set_params(time_bias=True).fit(far)
-    assert (timed.time_bias_edges_ >= 1000).all()
-    assert timed.set_params(time_bias=False).fit(far).time_bias_edges_ is None
-
-
-def test_another_unit_of_time_is_the_same_model(make, events):
-    plain = make().fit(events)
-    times = events["timestamp"]
-    others = [
-        times * 1000,
-        times / 8,
-        pd.to_datetime(times, unit="D"),
-        pd.to_datetime(times, unit="h", utc=True),
-        times + 10**9,
-    ]
-    for other in others:
-        model = make().fit(events.assign(timestamp=other))
-        assert_same_weights(model, plain)
-        pd.testing.assert_frame_equal(model.recommend(k=3), plain.recommend(k=3))
 
 
 def rounds(n_users=400):
@@ -331,39 +191,6 @@ def test_beside_gaps_attributes_a_second_stage_and_averages(make, events, items)
     model.observe(events[:3].assign(timestamp=99)).partial_fit()
     assert len(model.recommend(users, k=3)) == 3 * len(users)
     assert model.recommend(texts=[["a red lamp"]], k=1).shape[0] == 1
-
-
-def test_copies_keep_everything(timed):
-    expected = timed.recommend(k=3)
-    for again in (pickle.loads(pickle.dumps(timed)), copy.deepcopy(timed)):
-        pd.testing.assert_frame_equal(again.recommend(k=3), expected)
-    assert timed.get_params()["time_bias"] is True
-    assert "time_bias=True" in repr(clone(timed))
-    assert Recommender().time_bias is False
-
-
-@pytest.mark.parametrize("form", ["table", "array", "lists"])
-def test_events_without_times_are_refused(make, events, histories_of, form):
-    X = {
-        "table": events[["user_id", "item_id"]],
-        "array": events[["user_id", "item_id"]].to_numpy(),
-        "lists": list(histories_of(events).values()),
-    }[form]
-    model = make()
-    with pytest.raises(InvalidInputError) as found:
-        model.fit(X)
-    assert str(found.value) == (
-        "X must have timestamps with time_bias=True: a column 'timestamp' of a table, or the third "
-        "column of an array; got none."
-    )
-    assert not hasattr(model, "_serving")
-
-
-@pytest.mark.parametrize("value", [None, "yes", 2, [True], np.array([True])])
-def test_what_is_no_bool_is_refused(make, events, value):
-    with pytest.raises(InvalidParameterError) as found:
-        make(time_bias=value).fit(events)
-    assert str(found.value) == f"time_bias must be one of True, False; got {value!r}."
 
 
 class Doubling(nn.Module):
@@ -429,12 +256,3 @@ def test_every_block_learns_it(make, events, block):
     encoder = TransformerEncoder(n_layers=1, block=block)
     model = make(user_encoder=encoder, validation_fraction=0).fit(events)
     assert weights(model)["time_bias.weight"].any()
-
-
-def test_it_cannot_be_exported(timed, tmp_path):
-    with pytest.raises(InvalidParameterError) as found:
-        to_onnx(timed, tmp_path / "onnx")
-    assert str(found.value) == (
-        "rec must be fitted with time_bias=False to be written as ONNX; got time_bias=True."
-    )
-    assert not (tmp_path / "onnx").exists()
