@@ -7,9 +7,10 @@ import threading
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from palate import kept_vectors
 from palate.kept_vectors import KeptVectors
 
 WIDTH = 3
@@ -23,13 +24,20 @@ def vectors_of(users, version):
     return torch.tensor(rows, dtype=torch.float32).view(-1, WIDTH)
 
 
+@pytest.fixture(autouse=True, params=[4, 16_384])
+def part(request, monkeypatch):
+    """How many neighbouring users lie in one tensor."""
+    monkeypatch.setattr(kept_vectors, "_PART", request.param)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_it_is_a_dictionary_by_user(steps):
     kept, expected = KeptVectors(), {}
     for version, (what, codes) in enumerate(steps):
         users = np.array(codes, np.int64)
         if what == "put":
-            kept.put(users, vectors_of(codes, version), n_users=max([5, *codes]) + 1)
+            kept.put(users, vectors_of(codes, version))
             expected |= dict(zip(codes, vectors_of(codes, version), strict=True))
         else:
             before, kept = kept, kept.hand_over(users)
@@ -47,14 +55,14 @@ def test_it_is_a_dictionary_by_user(steps):
 
 def test_what_is_found_is_a_copy():
     kept = KeptVectors()
-    kept.put(np.array([1]), vectors_of([1], 0), n_users=2)
+    kept.put(np.array([1]), vectors_of([1], 0))
     kept.find(np.array([1]))[0].zero_()
     assert torch.equal(kept.find(np.array([1]))[0], vectors_of([1], 0))
 
 
 def test_users_asked_for_twice_and_nobody():
     kept = KeptVectors()
-    kept.put(np.array([1, 1]), vectors_of([1, 1], 0), n_users=2)
+    kept.put(np.array([1, 1]), vectors_of([1, 1], 0))
     found, known = kept.find(np.array([1, 0, 1]))
     assert known.tolist() == [True, False, True]
     assert torch.equal(found[known], vectors_of([1, 1], 0))
@@ -66,7 +74,7 @@ def test_users_asked_for_twice_and_nobody():
 )
 def test_copies_start_with_none(copied):
     kept = KeptVectors()
-    kept.put(np.array([1]), vectors_of([1], 0), n_users=2)
+    kept.put(np.array([1]), vectors_of([1], 0))
     assert len(copied(kept)) == 0
     assert len(kept) == 1
 
@@ -86,7 +94,7 @@ def test_from_many_threads_nobody_sees_what_has_moved_or_half_of_it():
             if found is not None and not torch.equal(found[known], expected[known]):
                 wrong.append((found, expected))
             missing = np.flatnonzero(~known)
-            kept.put(users[missing], expected[missing], n_users)
+            kept.put(users[missing], expected[missing])
 
     threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
     for thread in threads:

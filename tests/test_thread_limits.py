@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -147,11 +149,36 @@ def test_the_answer_does_not_depend_on_threads(
 def test_a_lock_is_free_in_a_forked_process() -> None:
     lock = ForkedLock()
     entered = []
-    with lock:
+    with lock.held:
         ForkedLock.renew_all()  # what a fork does in the child
-        with lock:
+        with lock.held:
             entered.append(True)
-    with lock:
-        assert lock._lock.locked()
+    with lock.held:
+        assert lock.held.locked()
     assert entered == [True]
-    assert not lock._lock.locked()
+    assert not lock.held.locked()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX are needed")
+def test_an_interrupt_on_the_way_out_leaves_the_lock_free() -> None:
+    """The signal comes during a product, after which nothing but leaving the block is left."""
+    lock, square = ForkedLock(), np.ones((600, 600))
+
+    def multiply(times: int) -> None:
+        for _ in range(times):
+            with lock.held:
+                square @ square
+
+    began = time.perf_counter()
+    multiply(3)
+    product = (time.perf_counter() - began) / 3
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(5):
+            signal.setitimer(signal.ITIMER_REAL, product / 2)
+            with pytest.raises(KeyboardInterrupt):
+                multiply(1000)
+            assert not lock.held.locked()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

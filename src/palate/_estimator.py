@@ -37,7 +37,7 @@ from palate.exceptions import (
     DataLeakWarning,
     InvalidInputError,
     InvalidParameterError,
-    TrainingInterruptedWarning,
+    PalateWarning,
 )
 from palate.learning import Learned
 from palate.metrics import rank_metrics
@@ -211,18 +211,21 @@ def serve(
 
 
 def keep_user_vectors(serving: Serving, options: RunOptions) -> None:
-    """Compute the vectors of all users, for the questions to come, where they may be kept."""
+    """Compute the vectors of all users, for the questions to come, where they may be kept.
+
+    Whatever goes wrong is a warning: nothing that was learned is lost for them.
+    """
     if not serving.keeps(options):
         return
-    queries, size = known_queries(serving, None, "ignore"), int(options.inference_batch_size)
     try:
+        queries, size = known_queries(serving, None, "ignore"), int(options.inference_batch_size)
         for start in range(0, len(queries), size):
             serving.user_vectors(queries[start : start + size], options)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
         warn_caller(
-            "Interrupted after training, before the vectors of all users were computed; those "
-            "missing are computed when they are asked for.",
-            TrainingInterruptedWarning,
+            "The vectors of all users were not computed after training; those missing are computed "
+            f"when they are asked for: {error!r}.",
+            PalateWarning,
         )
 
 

@@ -30,16 +30,17 @@ class RunOptions:
         ``~/.cache/palate``), not at all (False), or in the folder given.
     inference_batch_size : int, default=1024
         Users encoded and ranked at once when serving: bounds the memory, not the result.
-    user_vectors_mb : int, default=512
-        Most memory, in MiB, for the vectors of known users, which are kept until a user's history
-        moves: `fit` computes those of all users, and questions those that are not there. Where
-        the vectors of all users need more, or for 0, each question encodes whom it asks for.
     on_epoch_end : callable, default=None
         Called with each new record of ``history_`` (a mapping), after every training epoch.
     n_jobs : int, default=None
         Threads that a call of the model may use on the CPU: a number, -1 for all cores that the
         process may use, -2 for all but one; None leaves torch's own setting alone. It holds for
         the thread that calls, while it calls.
+    user_vectors_mb : int, default=512
+        Most memory of the device, in MiB, for the vectors of known users, which are kept until a
+        user's history moves: `fit` computes those of all users, and questions those that are not
+        there. Where the vectors of all users need more, or for 0, each question encodes whom it
+        asks for.
 
     Examples
     --------
@@ -51,9 +52,9 @@ class RunOptions:
     progress: bool | None = None
     cache: bool | str | os.PathLike[str] = True
     inference_batch_size: int = 1024
-    user_vectors_mb: int = 512
     on_epoch_end: Callable[[Mapping[str, Any]], None] | None = None
     n_jobs: int | None = None
+    user_vectors_mb: int = 512
 
     def __post_init__(self) -> None:
         check_int("inference_batch_size", self.inference_batch_size, minimum=1)

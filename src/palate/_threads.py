@@ -27,7 +27,7 @@ class ForkedLock:
     Examples
     --------
     >>> lock = ForkedLock()
-    >>> with lock:
+    >>> with lock.held:
     ...     pass
     """
 
@@ -37,13 +37,13 @@ class ForkedLock:
         self._lock = threading.Lock()
         self._all.add(self)
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
+    @property
+    def held(self) -> threading.Lock:
+        """The lock of this process, to be entered by ``with``.
 
-    def __exit__(self, *exc: Any) -> None:
-        # In a process that was forked inside the block, the lock is another one.
-        if self._lock.locked():
-            self._lock.release()
+        It is left in C: leaving in Python, a keyboard interrupt could come before the release.
+        """
+        return self._lock
 
     @classmethod
     def renew_all(cls) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ class HistoryEncoder(
             learning_rate=self.learning_rate,
             validation_fraction=self.validation_fraction,
             random_state=self.random_state,
-            options=self.options,
+            options=replace(self.options or RunOptions(), user_vectors_mb=0),
         ).fit(_histories(X, numbered), items=Items(table))
         self._numbered = numbered
         return self

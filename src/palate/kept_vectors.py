@@ -10,8 +10,8 @@ from torch import Tensor
 
 from palate._threads import ForkedLock
 
-# Users for whom there is room beside those known when more room is made, as a share of those.
-_MORE = 0.25
+# Neighbouring users whose vectors lie in one tensor, which is made when the first of them comes.
+_PART = 16_384
 
 
 class KeptVectors:
@@ -23,7 +23,7 @@ class KeptVectors:
     Examples
     --------
     >>> kept = KeptVectors()
-    >>> kept.put(np.array([4, 2]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), n_users=5)
+    >>> kept.put(np.array([4, 2]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     >>> vectors, known = kept.hand_over(moved=np.array([4])).find(np.array([2, 4]))
     >>> known.tolist(), vectors[known].tolist()
     ([True, False], [[0.0, 1.0]])
@@ -31,7 +31,7 @@ class KeptVectors:
 
     def __init__(self) -> None:
         self._lock = ForkedLock()
-        self._rows = torch.empty(0, 0)
+        self._parts: dict[int, Tensor] = {}
         self._known = np.zeros(0, bool)
 
     def __len__(self) -> int:
@@ -43,38 +43,49 @@ class KeptVectors:
 
         Rows of users who have none mean nothing; None stands for all rows where nobody has one.
         """
-        with self._lock:
+        with self._lock.held:
             known = users < len(self._known)
             known[known] = self._known[users[known]]
-            if not known.any():
-                return None, known
-            places = torch.from_numpy(np.where(known, users, 0)).to(self._rows.device)
-            return self._rows[places], known
+            found: Tensor | None = None
+            for part, places in _by_part(users, np.flatnonzero(known)):
+                rows = self._parts[part]
+                if found is None:
+                    found = rows.new_empty(len(users), rows.shape[1])
+                found[_on(places, rows)] = rows[_on(users[places] % _PART, rows)]
+            return found, known
 
-    def put(self, users: np.ndarray, vectors: Tensor, n_users: int) -> None:
-        """Keep the vectors (n, width) of some of the `n_users` users that there are."""
-        with self._lock:
-            if len(self._known) < n_users:
-                self._make_room(n_users, vectors)
-            self._rows[torch.from_numpy(users).to(self._rows.device)] = vectors
+    def put(self, users: np.ndarray, vectors: Tensor) -> None:
+        """Keep the vectors (n_users, width) of some users."""
+        with self._lock.held:
+            missing = int(users.max(initial=-1)) + 1 - len(self._known)
+            if missing > 0:
+                room = np.zeros(-(-missing // _PART) * _PART, bool)
+                self._known = np.concatenate([self._known, room])
+            for part, places in _by_part(users, np.arange(len(users))):
+                if part not in self._parts:
+                    self._parts[part] = vectors.new_empty(_PART, vectors.shape[1])
+                rows = self._parts[part]
+                rows[_on(users[places] % _PART, rows)] = vectors[_on(places, vectors)]
             self._known[users] = True
 
     def hand_over(self, moved: np.ndarray) -> KeptVectors:
         """Return what is kept but for users who `moved`; nothing is kept here from now on."""
         after = KeptVectors()
-        with self._lock:
-            after._rows, after._known = self._rows, self._known
-            self._rows, self._known = torch.empty(0, 0), np.zeros(0, bool)
+        with self._lock.held:
+            after._parts, after._known = self._parts, self._known
+            self._parts, self._known = {}, np.zeros(0, bool)
         after._known[moved[moved < len(after._known)]] = False
         return after
 
-    def _make_room(self, n_users: int, vectors: Tensor) -> None:
-        before = len(self._known)
-        room = n_users + (int(_MORE * n_users) if before else 0)
-        rows, known = vectors.new_empty(room, vectors.shape[1]), np.zeros(room, bool)
-        if before:
-            rows[:before], known[:before] = self._rows, self._known
-        self._rows, self._known = rows, known
-
     def __reduce__(self) -> tuple[Any, ...]:
         return KeptVectors, ()  # copies and pickles start with none
+
+
+def _by_part(users: np.ndarray, places: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Group the places of users by the part in which their vectors lie."""
+    parts = users[places] // _PART
+    return [(int(part), places[parts == part]) for part in np.unique(parts)]
+
+
+def _on(places: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(places).to(like.device)

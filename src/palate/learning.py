@@ -50,12 +50,15 @@ class Learned:
         Moments by parameter name.
     correction : ContentCorrection or None
         Of the re-ranker, if there is one.
+    interrupted : bool
+        Whether the keyboard ended it.
     """
 
     network: TasteNetwork
     records: list[dict[str, Any]]
     optimizer_state: OptimizerState
     correction: ContentCorrection | None = None
+    interrupted: bool = False
 
 
 def learn(
@@ -240,6 +243,7 @@ def _train(
         learned.records += run_stage(stage)
         if ranking and n_epochs:
             learned.optimizer_state = stage.optimizer_state
+        learned.interrupted = stage.interrupted
         if stage.interrupted:
             break
     learned.network.to(device).eval()

@@ -263,7 +263,8 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         seed = draw_seed(self.random_state)
         learned = learn(plan, histories, coded.table, seed, options, coded.people)
         serving = estimator.serve(self, plan, learned, coded, histories, NOTHING_LEARNED)
-        estimator.keep_user_vectors(serving, options)
+        if not learned.interrupted:  # who waits no longer for training waits for nothing else
+            estimator.keep_user_vectors(serving, options)
         estimator.note_columns(self, X, n_columns)
         self._library = native_namespace(X)
         self._lock = ForkedLock()
@@ -329,7 +330,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
         plan = plan_of(self, epochs, self.settings_)
         if X is not None:
             estimator.check_columns(self, X, reset=False)
-        with self._lock:
+        with self._lock.held:
             before, options = self._serving, self._options()
             estimator.check_same_metric(self.metric, before)
             coded, learn_from = estimator.code_more(self, X, items, users)
@@ -376,7 +377,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             Itself. Reads in other threads see the state before or after, never half of it.
         """
         check_is_fitted(self)
-        with self._lock:
+        with self._lock.held:
             self._serving = estimator.observed(self, X, users, on_unsupported_targets)
         return self
 
@@ -402,7 +403,7 @@ class Recommender(NamedPartsMixin, TransformerMixin, BaseEstimator):
             If an item is in the catalogue already.
         """
         check_is_fitted(self)
-        with self._lock:
+        with self._lock.held:
             serving = self._serving
             if not serving.network.items.has_content:
                 raise MissingContentError(

@@ -18,7 +18,7 @@ from palate.answering import Asking, Catalogue
 from palate.data.coded import CodedEvents
 from palate.data.histories import Histories
 from palate.data.items import ItemTable
-from palate.data.people import People
+from palate.data.people import People, changed_places
 from palate.data.popularity import Popularity, choose_half_life
 from palate.data.vocabulary import Vocabulary
 from palate.exceptions import MissingContentError
@@ -153,10 +153,8 @@ class Serving:
         after = replace(self, people=people, network=network)
         if "popularity" in vars(self):
             vars(after)["popularity"] = self.popularity
-        everybody = np.arange(len(self.users))
-        before = People() if self.people is None else self.people
-        others = before.of(everybody) != people.of(everybody)
-        vars(after)["kept"] = self.kept.hand_over(everybody[others])
+        before = np.empty(0, np.int64) if self.people is None else self.people.codes
+        vars(after)["kept"] = self.kept.hand_over(changed_places(before, people.codes))
         return after
 
     def with_items(self, ids: np.ndarray, content: ItemTable, options: RunOptions) -> Serving:
@@ -191,14 +189,17 @@ class Serving:
     def user_vectors(self, queries: Queries, options: RunOptions) -> Tensor:
         """Return the user vector of each query: (n_queries, width); of known users, those kept."""
         users = queries.users
-        if users is None or not self.keeps(options):
+        if not self.keeps(options):
+            vars(self).pop("kept", None)  # their memory may be wanted back
+            return self._encoded(queries, options)
+        if users is None:
             return self._encoded(queries, options)
         found, known = self.kept.find(users)
         if found is not None and known.all():
             return found
         missing = np.flatnonzero(~known)
         fresh = self._encoded(queries if found is None else queries.some(missing), options)
-        self.kept.put(users[missing], fresh, len(self.users))
+        self.kept.put(users[missing], fresh)
         if found is None:
             return fresh
         found[torch.from_numpy(missing).to(found.device)] = fresh
@@ -206,7 +207,8 @@ class Serving:
 
     def keeps(self, options: RunOptions) -> bool:
         """Whether the vectors of all users fit into the memory that they may take."""
-        return len(self.users) * self.vectors.shape[1] * _BYTES <= options.user_vectors_mb * _MIB
+        needed = len(self.users) * self.vectors.shape[1] * _BYTES
+        return needed <= int(options.user_vectors_mb) * _MIB
 
     def _encoded(self, queries: Queries, options: RunOptions) -> Tensor:
         vectors = self.vectors

@@ -70,7 +70,7 @@ def fingerprint(model: Any) -> dict[str, Any]:
         if state.people is not None:
             seen["people"] = [state.people.codes.tolist(), state.people.texts.array.tolist()]
         seen["rows of the ranker"] = model.ranker_.n_items_
-        with model._lock:  # free again: this would wait for ever
+        with model._lock.held:  # free again: this would wait for ever
             pass
     return seen
 

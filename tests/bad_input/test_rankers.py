@@ -282,6 +282,8 @@ def test_codes_of_every_form(entry: str, case: str, ranker: Any) -> None:
     assert torch.equal(found.indices, plain.indices)
     allowed = ranker.topk(QUERIES, 3, include=form(codes))
     assert set(allowed.indices.ravel().tolist()) == {0, 2, 4}
+    one = ranker.topk(QUERIES, 3, exclude=(form(rows[:1]), form(codes[:1])))
+    assert not (one.indices[0] == 4).any()
 
 
 def test_vectors_of_nothing_and_filters_of_nothing(ranker: CosineRanker) -> None:

@@ -80,18 +80,47 @@ def test_floors_from_blocks_of_several_norms_lie_as_low_as_the_longest_items_nee
     check(found, queries, items, 40, metric="dot")
 
 
-def test_floors_of_a_catalogue_in_parts_and_of_chosen_items(monkeypatch, check):
+@pytest.mark.parametrize("k", [5, 100])
+@pytest.mark.parametrize("every", [2, 5])
+def test_floors_of_chosen_items(check, every, k):
+    """Few chosen items are searched alone, by their codes; of many, each item is asked about."""
     items, queries = _vectors(2600, 7, 0), _vectors(40, 7, 1)
-    best = topk(queries, items, 30).indices
-    exclude = torch.arange(40).repeat_interleave(30), best.flatten()
-    chosen = torch.arange(0, 2600, 2)
-    for k in (5, 100):
-        found = topk(queries, items, k, exclude=exclude, include=chosen)
-        check(found, queries, items, k, exclude=exclude, include=chosen)
-        ranker = CosineRanker().fit(items[:900])
-        ranker.extend(items[900:2500])
-        ranker.extend(items[2500:])
-        check(ranker.topk(queries, k, exclude=exclude), queries, items, k, exclude=exclude)
+    chosen = torch.arange(0, 2600, every)
+    best = topk(queries, items, 30, include=chosen).indices
+    asked = {"exclude": (torch.arange(40).repeat_interleave(30), best.flatten()), "include": chosen}
+    check(topk(queries, items, k, **asked), queries, items, k, **asked)
+
+
+@pytest.mark.parametrize("k", [5, 100])
+def test_floors_in_a_later_part_of_a_catalogue(monkeypatch, check, k):
+    """The first query may have nothing of the first part, so its floors come from the second."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    items, queries = _vectors(2600, 7, 0), _vectors(40, 7, 1)
+    ranker = CosineRanker().fit(items[:900])
+    ranker.extend(items[900:2500])
+    ranker.extend(items[2500:])
+    best = 900 + topk(queries, items[900:], 30).indices
+    rows = torch.cat([torch.zeros(900, dtype=torch.int64), torch.arange(40).repeat_interleave(30)])
+    exclude = rows, torch.cat([torch.arange(900), best.flatten()])
+    check(ranker.topk(queries, k, exclude=exclude), queries, items, k, exclude=exclude)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_best_of_as_many_groups_as_places_is_the_floor(check, k):
+    """One place less would lose the k-th item: it stands in a group of its own, and last."""
+    items, queries = torch.zeros(500, 2), torch.ones(16, 2)
+    items[:, 0] = -1.0
+    places = torch.tensor([3, 100, 499])[:k]
+    items[places] = 1.0
+    items[places, 1] = torch.tensor([0.9, 0.5, 0.1])[:k]
+    check(topk(queries, items, k, metric="dot"), queries, items, k, metric="dot")
+
+
+@pytest.mark.parametrize("n_queries", [8, 20])
+def test_vectors_without_a_column_tie(n_queries):
+    found = topk(torch.empty(n_queries, 0), torch.empty(100, 0), 3, metric="dot")
+    assert found.indices.tolist() == [[0, 1, 2]] * n_queries
+    assert not found.scores.any()
 
 
 @pytest.mark.parametrize("metric", ["dot", "euclidean"])

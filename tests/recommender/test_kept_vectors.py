@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palate import TransformerEncoder
-from palate.exceptions import TrainingInterruptedWarning
+from palate import HistoryEncoder, TransformerEncoder
+from palate.exceptions import PalateWarning
 from palate.serving import Serving
 from palate.training.network import TasteNetwork
 
@@ -50,28 +50,47 @@ def test_fit_encodes_everybody_and_questions_nobody(make_recommender, events, en
     assert encoded() == [1]
 
 
-def test_an_interrupt_after_training_loses_nothing_learned(
-    make_recommender, events, options, monkeypatch
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError("no room")])
+def test_what_goes_wrong_after_training_loses_nothing_learned(
+    make_recommender, events, options, monkeypatch, error
 ):
     before, calls = Serving.user_vectors, []
 
     def interrupt(*args):
         calls.append(args)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            raise error
         return before(*args)
 
     monkeypatch.setattr(Serving, "user_vectors", interrupt)
     small = dataclasses.replace(options, inference_batch_size=3)
-    with pytest.warns(TrainingInterruptedWarning) as caught:
+    with pytest.warns(PalateWarning) as caught:
         model = make_recommender(options=small).fit(events)
     assert [str(w.message) for w in caught] == [
-        "Interrupted after training, before the vectors of all users were computed; those missing "
-        "are computed when they are asked for."
+        "The vectors of all users were not computed after training; those missing are computed "
+        f"when they are asked for: {error!r}."
     ]
     assert len(model._serving.kept) == 3
     assert model.recommend(k=2)["user_id"].nunique() == 7
     assert len(model._serving.kept) == 7
+
+
+def test_who_interrupts_training_waits_for_nothing_else(make_recommender, events, options, encoded):
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    impatient = dataclasses.replace(options, on_epoch_end=interrupt)
+    with pytest.warns(PalateWarning, match="Training was interrupted in epoch 1"):
+        model = make_recommender(options=impatient, validation_fraction=0).fit(events)
+    assert encoded() == []
+    assert len(model.recommend(k=1)) == 7
+
+
+def test_an_encoder_of_histories_keeps_none(encoded):
+    encoder = HistoryEncoder("gru", item_vectors=np.eye(5), epochs=1, validation_fraction=0)
+    encoder.fit([[0, 1, 2], [3, 4]])
+    assert encoded() == []
+    assert encoder.options is None
 
 
 def test_those_who_moved_are_encoded_once(model, encoded):
@@ -198,6 +217,17 @@ def test_what_is_not_to_be_kept_is_not(fitted_once, events, encoding, encoded):
         none.recommend()
         assert encoded() == [7]
     assert len(none._serving.kept) == 0
+
+
+def test_memory_is_given_back_when_none_are_to_be_kept_any_more(model, encoded):
+    model.recommend()
+    before = model.options
+    model.options = dataclasses.replace(before, user_vectors_mb=0)
+    model.recommend(["u1"])
+    model.options = dataclasses.replace(before, user_vectors_mb=np.int16(512))
+    encoded()
+    model.recommend()
+    assert encoded() == [7]
 
 
 @pytest.mark.parametrize("more", [-1, 0])

@@ -165,7 +165,7 @@ def test_readers_do_not_wait_for_a_writer(fitted_once: Recommender, folder: Path
         pickle.loads(pickle.dumps(model)).recommend(k=1)
         done.append("rest")
 
-    with model._lock:  # as a writer that trains holds it
+    with model._lock.held:  # as a writer that trains holds it
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         reader.join(timeout=30)

@@ -57,7 +57,7 @@ def child():
 
 holding, let_go = threading.Event(), threading.Event()
 def hold():
-    with model._lock:  # a writer is at work when the process is forked
+    with model._lock.held:  # a writer is at work when the process is forked
         holding.set()
         let_go.wait()
 writer = threading.Thread(target=hold)

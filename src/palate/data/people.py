@@ -78,6 +78,21 @@ class People:
         return People(known, codes)
 
 
+def changed_places(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return the users whose codes differ; those beyond either array have -1.
+
+    Examples
+    --------
+    >>> changed_places(np.array([0, 1, -1]), np.array([0, 2, -1, -1, 3])).tolist()
+    [1, 4]
+    """
+    shared = min(len(before), len(after))
+    rest = before[shared:] if len(before) > shared else after[shared:]
+    return np.concatenate(
+        [np.flatnonzero(before[:shared] != after[:shared]), shared + np.flatnonzero(rest != -1)]
+    )
+
+
 def add_people(
     before: People | None, table: Any, columns: Sequence[str] | None, users: Vocabulary
 ) -> tuple[People | None, Vocabulary]:

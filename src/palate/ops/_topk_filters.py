@@ -49,6 +49,8 @@ def _as_tensor(name: str, values: Any) -> Tensor:
         got = f"{values.dtype} of shape {values.shape}"
         if values.dtype.kind in "iufcb":
             values = np.require(values, values.dtype.newbyteorder("="), requirements=["C", "W"])
+            if min(values.strides, default=0) < 0:  # to numpy, one value backwards is contiguous
+                values = values.copy()
     else:
         got = type(values).__name__
     try:

@@ -55,7 +55,7 @@ class TextTokenizer:
         rows: list[list[int]] = []
         for start in range(0, len(texts), _AT_ONCE):
             part = [_valid_unicode(text) for text in texts[start : start + _AT_ONCE]]
-            with _TOKENIZING:
+            with _TOKENIZING.held:
                 rows += self.tokenizer(
                     part,
                     truncation=True,

@@ -183,12 +183,13 @@ INLINE size_t rounded_bytes(int64_t rows, int64_t steps) {
     return (size_t)((rows + BOTH - 1) / BOTH * BOTH * steps * STEP * 2 + 64);
 }
 
-/* How many groups the first floors come from: a few times as many as there are places. */
-INLINE int64_t groups_for(const job *j, int64_t steps) {
-    const int64_t room = FIRST_BYTES / (GROUP * steps * STEP * 2);
+/* How many groups the first floors come from: four times as many as there are places, if there are so
+   many and they are not too long. */
+INLINE int64_t groups_for(const job *j, const segment *s, int64_t steps) {
+    const int64_t room = FIRST_BYTES / (GROUP * (steps ? steps : 1) * STEP * 2);
     const int64_t most = room < MOST_GROUPS ? room : MOST_GROUPS;
     int64_t n = FEWEST_GROUPS;
-    while (n < 4 * j->k && 2 * n <= most) n *= 2;
+    while (n < 4 * j->k && 2 * n <= most && 2 * n * GROUP <= s->n) n *= 2;
     return n;
 }
 
@@ -294,7 +295,7 @@ INLINE double norm_among(const segment *s, int64_t at, int64_t n) {
 
 INLINE_TILES int scan_tiles_of(worker *w, const job *j, const segment *s, const int dtype) {
     const int64_t steps = (s->dim + STEP - 1) / STEP, pairs = (j->n_queries + BOTH - 1) / BOTH;
-    const int64_t n_groups = groups_for(j, steps), first = n_groups * GROUP;
+    const int64_t n_groups = groups_for(j, s, steps), first = n_groups * GROUP;
     const int64_t room = j->block > first ? j->block : first;
     float *best = aligned_alloc(64, sizeof(float) * n_groups * BOTH);
     uint16_t *items = aligned_alloc(64, rounded_bytes(room, steps));
