@@ -8,8 +8,8 @@ an event is ranked, viewed ones left out. Each run is kept as a JSON file in --o
 repeated: a stopped benchmark goes on where it was. The table is of all runs that --out holds:
 means over the seeds, with their standard errors, and the mean difference to the base run of the
 same seed. The variants last and lora, in which BERT reads in every step and 64 negatives are
-sampled, run only where --only names them. --params sets parameters of
-all variants: give each setting an --out of its own.
+sampled, run only where --only names them. --params sets parameters of all variants: give each
+setting an --out of its own.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ RANKS = {
     for rank, names in enumerate(
         [
             "exceptions protocols _optional",
-            "ops kept_vectors _validation _random _memory _device _options _threads",
+            "ops _validation _random _memory _device _options _threads",
             "data metrics model_selection datasets defaults",
             "encoders ranking",
-            "training queries reranking",
+            "training queries reranking kept_vectors",
             "_parts _inputs _results plan serving answering blending learning _estimator",
             "persistence baselines",
             "recommender",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from palate._threads import ForkedLock
+from palate.data.flat import by_part
 
 # Neighbouring users whose vectors lie in one tensor, which is made when the first of them comes.
 _PART = 16_384
@@ -47,8 +48,9 @@ class KeptVectors:
             known = users < len(self._known)
             known[known] = self._known[users[known]]
             found: Tensor | None = None
-            for part, places in _by_part(users, np.flatnonzero(known)):
-                rows = self._parts[part]
+            kept = np.flatnonzero(known)
+            for part, among in by_part(users[kept], _PART):
+                places, rows = kept[among], self._parts[part]
                 if found is None:
                     found = rows.new_empty(len(users), rows.shape[1])
                 found[_on(places, rows)] = rows[_on(users[places] % _PART, rows)]
@@ -61,7 +63,7 @@ class KeptVectors:
             if missing > 0:
                 room = np.zeros(-(-missing // _PART) * _PART, bool)
                 self._known = np.concatenate([self._known, room])
-            for part, places in _by_part(users, np.arange(len(users))):
+            for part, places in by_part(users, _PART):
                 if part not in self._parts:
                     self._parts[part] = vectors.new_empty(_PART, vectors.shape[1])
                 rows = self._parts[part]
@@ -79,12 +81,6 @@ class KeptVectors:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return KeptVectors, ()  # copies and pickles start with none
-
-
-def _by_part(users: np.ndarray, places: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Group the places of users by the part in which their vectors lie."""
-    parts = users[places] // _PART
-    return [(int(part), places[parts == part]) for part in np.unique(parts)]
 
 
 def _on(places: np.ndarray, like: Tensor) -> Tensor:

@@ -33,3 +33,37 @@ def sorted_scores() -> Callable[..., pd.Series]:
         return ranked.sort_values(ascending=False, kind="stable")
 
     return rank
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Callable[..., np.ndarray]:
+    """Return the vectors of users, by their ids."""
+
+    def transform(model: Recommender, users: list[str]) -> np.ndarray:
+        return model.transform(pd.DataFrame({"user_id": users}))
+
+    return transform
+
+
+@pytest.fixture(scope="session")
+def weights() -> Callable[[Recommender], dict[str, np.ndarray]]:
+    """Return the tensors of a model's network, by name."""
+
+    def take(model: Recommender) -> dict[str, np.ndarray]:
+        state = model._serving.network.state_dict()
+        return {name: value.numpy() for name, value in state.items()}
+
+    return take
+
+
+@pytest.fixture(scope="session")
+def assert_same_weights(weights: Callable[..., dict[str, np.ndarray]]) -> Callable[..., None]:
+    """Compare the tensors of two models exactly."""
+
+    def check(one: Recommender, two: Recommender) -> None:
+        first, second = weights(one), weights(two)
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+    return check

@@ -69,21 +69,6 @@ def timed(timed_once):
     return copy.deepcopy(timed_once)
 
 
-def vectors(model, users):
-    return model.transform(pd.DataFrame({"user_id": users}))
-
-
-def weights(model):
-    return {name: value.numpy() for name, value in model._serving.network.state_dict().items()}
-
-
-def assert_same_weights(one, two):
-    one, two = weights(one), weights(two)
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        np.testing.assert_array_equal(value, two[name], err_msg=name)
-
-
 def test_all_at_once_are_as_one_by_one(timed, encoding):
     timed = encoding(timed)
     users = timed.user_ids_.tolist()
@@ -99,7 +84,7 @@ def test_all_at_once_are_as_one_by_one(timed, encoding):
     assert popular["item_id"].tolist() == together["item_id"].tolist()
 
 
-def test_histories_without_times_are_read_without(timed, events, histories_of):
+def test_histories_without_times_are_read_without(timed, events, histories_of, vectors):
     network, serving = timed._serving.network, timed._serving
     histories = histories_of(events)
     asked = [histories[user][-5:] for user in ("u1", "u6")]
@@ -111,7 +96,7 @@ def test_histories_without_times_are_read_without(timed, events, histories_of):
     assert len(timed.recommend(histories=asked, k=2)) == 4
 
 
-def test_before_any_training_it_is_the_model_without(make, kind, events):
+def test_before_any_training_it_is_the_model_without(make, kind, events, weights):
     plain, timed = (make(**{kind.name: on}, epochs=0).fit(events) for on in (False, True))
     pd.testing.assert_frame_equal(plain.recommend(k=3), timed.recommend(k=3))
     for name, value in weights(plain).items():
@@ -122,7 +107,7 @@ def test_before_any_training_it_is_the_model_without(make, kind, events):
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_observing_is_having_known(timed, events, late):
+def test_observing_is_having_known(timed, events, late, vectors):
     more = pd.DataFrame(
         {
             "user_id": ["u2", "new", "u5", "new", "u2"],
@@ -150,7 +135,7 @@ def test_observing_is_having_known(timed, events, late):
     assert np.abs(vectors(timed, ["u2", "u5"]) - before).min(1).max() > 0
 
 
-def test_the_same_items_at_other_times_are_another_history(timed):
+def test_the_same_items_at_other_times_are_another_history(timed, vectors):
     rows = pd.DataFrame({"user_id": ["a"] * 3, "item_id": ["i1", "i2", "i3"]})
     fast, slow = rows.assign(timestamp=[100, 100, 100]), rows.assign(timestamp=[100, 130, 190])
     first = copy.deepcopy(timed).observe(fast.assign(user_id="b"))
@@ -188,13 +173,13 @@ def test_events_at_one_time_have_no_edges(make, kind, events, options, tmp_path)
     pd.testing.assert_frame_equal(loaded.recommend(k=3), model.recommend(k=3))
 
 
-def test_without_it_nothing_of_it_is_saved(id_model, kind, tmp_path):
+def test_without_it_nothing_of_it_is_saved(id_model, kind, tmp_path, weights):
     id_model.save(tmp_path / "model")
     assert kind.entry not in json.loads((tmp_path / "model" / "config.json").read_text())
     assert kind.tensor not in weights(id_model)
 
 
-def test_learning_on_keeps_the_edges_and_fit_does_not(timed, kind, events):
+def test_learning_on_keeps_the_edges_and_fit_does_not(timed, kind, events, weights):
     edges = kind.edges(timed)
     before = weights(timed)[kind.tensor].copy()
     far = events.assign(user_id="far", timestamp=events["timestamp"] * 1000)
@@ -209,7 +194,7 @@ def test_learning_on_keeps_the_edges_and_fit_does_not(timed, kind, events):
     assert kind.edges(timed.set_params(**{kind.name: False}).fit(far)) is None
 
 
-def test_another_unit_of_time_is_the_same_model(make, kind, events):
+def test_another_unit_of_time_is_the_same_model(make, kind, events, assert_same_weights):
     plain = make().fit(events)
     times = events["timestamp"]
     others = [

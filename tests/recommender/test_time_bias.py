@@ -42,26 +42,11 @@ def timed(timed_once):
     return copy.deepcopy(timed_once)
 
 
-def vectors(model, users):
-    return model.transform(pd.DataFrame({"user_id": users}))
-
-
-def weights(model):
-    return {name: value.numpy() for name, value in model._serving.network.state_dict().items()}
-
-
-def assert_same_weights(one, two):
-    one, two = weights(one), weights(two)
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        np.testing.assert_array_equal(value, two[name], err_msg=name)
-
-
 def code_of(one, two, edges):
     return 1 if one == two else 2 + sum(edge < abs(one - two) for edge in edges)
 
 
-def test_attention_has_the_number_of_the_time_between(timed, events):
+def test_attention_has_the_number_of_the_time_between(timed, events, vectors):
     network, serving = timed._serving.network, timed._serving
     edges, ordered = timed.time_bias_edges_, events.sort_values("timestamp", kind="stable")
     seen = set()
@@ -90,7 +75,9 @@ def test_attention_has_the_number_of_the_time_between(timed, events):
 
 
 @pytest.mark.parametrize("both", [False, True])
-def test_the_time_of_what_comes_next_changes_no_weight(make, events, monkeypatch, both):
+def test_the_time_of_what_comes_next_changes_no_weight(
+    make, events, monkeypatch, both, vectors, assert_same_weights
+):
     ordered = events.sort_values("timestamp", kind="stable")
     last = ordered.groupby("user_id").tail(1).index
     edges = np.array([2.0, 5.0]) if both else None, np.array([1.0, 4.0, 9.0])
@@ -240,7 +227,7 @@ def test_an_encoder_that_cannot_use_it_is_refused(make, events, encoder):
     model.set_params(time_bias=False).fit(events)
 
 
-def test_an_encoder_of_ones_own_may_use_it(make, events, encoding):
+def test_an_encoder_of_ones_own_may_use_it(make, events, encoding, vectors, weights):
     check_user_encoder(OwnLooking())
     model = encoding(make(user_encoder=OwnLooking(), mean_weight=0).fit(events))
     assert weights(model)["time_bias.weight"].any()
@@ -252,7 +239,7 @@ def test_an_encoder_of_ones_own_may_use_it(make, events, encoding):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_block_learns_it(make, events, block):
+def test_every_block_learns_it(make, events, block, weights):
     encoder = TransformerEncoder(n_layers=1, block=block)
     model = make(user_encoder=encoder, validation_fraction=0).fit(events)
     assert weights(model)["time_bias.weight"].any()

@@ -36,19 +36,11 @@ def timed(timed_once):
     return copy.deepcopy(timed_once)
 
 
-def vectors(model, users):
-    return model.transform(pd.DataFrame({"user_id": users}))
-
-
-def weights(model):
-    return {name: value.numpy() for name, value in model._serving.network.state_dict().items()}
-
-
 def code_of(gap, edges):
     return 0 if gap is None else 1 if gap == 0 else 2 + sum(edge < gap for edge in edges)
 
 
-def test_each_event_has_the_vector_of_the_gap_before_it(timed, events):
+def test_each_event_has_the_vector_of_the_gap_before_it(timed, events, vectors):
     network, catalogue = timed._serving.network, timed._serving.vectors
     edges, ordered = timed.time_gap_edges_, events.sort_values("timestamp", kind="stable")
     seen = set()
@@ -121,7 +113,7 @@ def test_saved_models_are_equal_and_learn_on_equally(
     assert json.loads((tmp_path / "model" / "config.json").read_text())["gap_edges"]
 
 
-def test_a_night_is_learned_from_with_its_gaps(make, events):
+def test_a_night_is_learned_from_with_its_gaps(make, events, weights):
     early = events[events["timestamp"] < 25]
     late = events[(events["timestamp"] >= 25) & events["item_id"].isin(early["item_id"])]
     one = make(validation_fraction=0).fit(early)

@@ -75,16 +75,12 @@ def told(told_once):
     return copy.deepcopy(told_once)
 
 
-def vectors(model, users):
-    return model.transform(pd.DataFrame({"user_id": users}))
-
-
 def text_of(people, user):
     ids, texts = read_users(people, COLUMNS)
     return texts[ids.tolist().index(user)]
 
 
-def test_attributes_stand_before_the_recent_events(told, events, people, histories_of):
+def test_attributes_stand_before_the_recent_events(told, events, people, histories_of, vectors):
     network, catalogue = told._serving.network, told._serving.vectors
     assert network.room == 5
     histories = {**histories_of(events), "new": []}
@@ -104,7 +100,7 @@ def test_attributes_stand_before_the_recent_events(told, events, people, histori
     assert text_of(people, "u5") == "colour: blue"
 
 
-def test_all_at_once_are_as_one_by_one(told, people, encoding):
+def test_all_at_once_are_as_one_by_one(told, people, encoding, vectors):
     told = encoding(told)
     users = people["user_id"].tolist()
     assert told.user_ids_.tolist() == [*dict.fromkeys(told.user_ids_.tolist())]
@@ -134,7 +130,18 @@ def test_each_distinct_text_is_read_once(make, events, items, people, options, t
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_saved_models_are_equal_and_learn_on_equally(
-    make, told, events, items, people, options, tmp_path, snapshot, assert_same, mmap, pretrained
+    make,
+    told,
+    events,
+    items,
+    people,
+    options,
+    tmp_path,
+    snapshot,
+    assert_same,
+    mmap,
+    pretrained,
+    vectors,
 ):
     model = told
     if pretrained:
@@ -188,7 +195,7 @@ def test_copies_keep_everything(told, people):
     pd.testing.assert_frame_equal(told.recommend(k=3), expected)
 
 
-def test_the_latest_row_counts(told, events, people):
+def test_the_latest_row_counts(told, events, people, vectors):
     row = pd.DataFrame({"user_id": ["u0", "u3"], "colour": ["blue", "red"], "age": [40, 25]})
     users, before = people["user_id"].tolist(), vectors(told, people["user_id"].tolist())
     by_observe = copy.deepcopy(told).observe(events[:0], users=row)
@@ -213,7 +220,7 @@ def test_the_latest_row_counts(told, events, people):
     assert gone._serving.people.of(gone._serving.users.codes(["u0", "u3"])).tolist() == [-1, -1]
 
 
-def test_new_people_come_with_attributes(told, events, people, items):
+def test_new_people_come_with_attributes(told, events, people, items, vectors):
     event = pd.DataFrame({"user_id": ["later"], "item_id": ["i1"], "timestamp": [99]})
     row = pd.DataFrame({"user_id": ["later", "alone"], "colour": ["grey", "red"], "age": [7, 25]})
     told.observe(event, users=pl.from_pandas(row))

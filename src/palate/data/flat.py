@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,3 +83,19 @@ def stacked(parts: Sequence[FlatRows]) -> FlatRows:
 def starts_of(lengths: np.ndarray) -> np.ndarray:
     """Return where rows of some lengths start, and where the last one ends: int64 (n + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def by_part(users: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each part of `size` neighbours that some of `users` belong to, and their places.
+
+    Examples
+    --------
+    >>> [(part, places.tolist()) for part, places in by_part(np.array([7, 1, 5]), 4)]
+    [(0, [1]), (1, [0, 2])]
+    """
+    if not len(users):
+        return
+    parts = users // size
+    order = np.argsort(parts, kind="stable")
+    found, starts = np.unique(parts[order], return_index=True)
+    yield from zip(found.tolist(), np.split(order, starts[1:]), strict=True)

@@ -17,7 +17,7 @@ from palate.data.coded import (
     merged,
     take,
 )
-from palate.data.flat import FlatRows, stacked, starts_of
+from palate.data.flat import FlatRows, by_part, stacked, starts_of
 from palate.data.rows import Rows
 from palate.exceptions import InvalidInputError
 
@@ -259,11 +259,8 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 def _by_part(users: np.ndarray, known: Rows[Any]) -> Iterator[tuple[Any, np.ndarray]]:
     """Yield what is known of each part that some of `users` belong to, and their places."""
-    if not known or not len(users):
+    if not known:
         return
-    parts = users // _PART
-    order = np.argsort(parts, kind="stable")
-    found, starts = np.unique(parts[order], return_index=True)
-    for part, places in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+    for part, places in by_part(users, _PART):
         if part in known:
             yield known[part], places

@@ -73,17 +73,22 @@ AVX2 static float prune(entry *e, int64_t *count, int64_t keep, double *scratch,
     return floor;
 }
 
+/* Where the items of query q from code `first` on are in its sorted list of excluded ones. */
+INLINE int64_t excluded_from(const job *j, int64_t q, int64_t first) {
+    int64_t low = j->excluded_ptr[q], high = j->excluded_ptr[q + 1];
+    while (low < high) {
+        const int64_t mid = low + (high - low) / 2;
+        if (j->excluded[mid] < first) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
 INLINE int is_excluded(const job *j, int64_t q, int64_t code) {
     if (j->allowed && !j->allowed[code]) return 1;
     if (!j->excluded_ptr) return 0;
-    int64_t low = j->excluded_ptr[q], high = j->excluded_ptr[q + 1];
-    const int64_t end = high;
-    while (low < high) {
-        const int64_t mid = low + (high - low) / 2;
-        if (j->excluded[mid] < code) low = mid + 1;
-        else high = mid;
-    }
-    return low < end && j->excluded[low] == code;
+    const int64_t at = excluded_from(j, q, code);
+    return at < j->excluded_ptr[q + 1] && j->excluded[at] == code;
 }
 
 /* An item whose upper bound only reaches the floor comes after k that are as good, and may be

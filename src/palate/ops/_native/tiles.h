@@ -193,17 +193,6 @@ INLINE int64_t groups_for(const job *j, const segment *s, int64_t steps) {
     return n;
 }
 
-/* Where the items of query q from code `first` on are in its sorted list of excluded ones. */
-INLINE int64_t excluded_from(const job *j, int64_t q, int64_t first) {
-    int64_t low = j->excluded_ptr[q], high = j->excluded_ptr[q + 1];
-    while (low < high) {
-        const int64_t mid = low + (high - low) / 2;
-        if (j->excluded[mid] < first) low = mid + 1;
-        else high = mid;
-    }
-    return low;
-}
-
 /* Take the scores of excluded items away, of n items from row `at` on. `next` is where each query is in
    its list, and moves on. */
 INLINE_TILES void hide_excluded(const job *j, const segment *s, int64_t q0, int64_t at, int64_t n,
